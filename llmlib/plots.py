@@ -1,0 +1,99 @@
+"""Plots in the book's one look: drawn with matplotlib, shown as inline SVG that follows the page's light or dark theme.
+
+The colours say the same in every plot and figure: FOCUS is what the reader's hand is on, NEW what is computed now,
+KEPT what is kept or cached, BACK gradients, WARN cost or waste, IDLE what is masked or past, INK text and axes.
+"""
+
+import html
+import io
+import re
+from importlib.resources import files
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK, FOCUS, NEW, KEPT, BACK, WARN, IDLE = "#1f2328", "#0072b2", "#d55e00", "#008a64", "#b5578a", "#9a6f00", "#7a808a"
+
+# A page defines the names on the left, for its light and its dark theme; JupyterLab defines its own text colour.
+_THEME = {
+    INK: f"var(--ink, var(--jp-content-font-color1, {INK}))",
+    FOCUS: f"var(--focus, {FOCUS})",
+    NEW: f"var(--new, {NEW})",
+    KEPT: f"var(--kept, {KEPT})",
+    BACK: f"var(--back, {BACK})",
+    WARN: f"var(--warn, {WARN})",
+    IDLE: f"var(--idle, {IDLE})",
+}
+_STYLE = str(files("llmlib") / "plots.mplstyle")
+
+
+def figure(columns: int = 1, **options) -> tuple[Figure, Axes]:
+    """A figure of the book's size with `columns` axes side by side: (figure, axes), or (figure, array of axes).
+
+    `options` go to `matplotlib.pyplot.subplots`.
+    """
+    with plt.style.context(_STYLE):
+        return plt.subplots(1, columns, **options)
+
+
+def label(axes: Axes, text: str, x: float, y: float, colour: str = INK, **options) -> None:
+    """Write `text` beside a line, at data coordinates (x, y), in the line's colour: used instead of a legend."""
+    axes.annotate(text, (x, y), xytext=(6, 0), textcoords="offset points", color=colour, va="center", **options)
+
+
+def show(figure: Figure, description: str) -> "Plot":
+    """End a cell with this: the figure as SVG. `description` says in words what a reader who cannot see it would miss.
+
+    The figure is closed, so that it is not shown a second time and does not stay in memory.
+    """
+    if not description.strip():
+        raise ValueError("A plot needs a description in words for readers who cannot see it; the one given is empty.")
+    plot = Plot(figure, description)
+    plt.close(figure)
+    return plot
+
+
+class Plot:
+    """A finished plot. Notebooks take its HTML, whose colours follow the theme; other viewers its plain SVG."""
+
+    def __init__(self, figure: Figure, description: str):
+        self.description = description
+        self.svg = _to_svg(figure, salt=description)
+
+    def __repr__(self) -> str:
+        return f"Plot: {self.description}"
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+        return {"text/plain": repr(self), "text/html": self._themed(), "image/svg+xml": self.svg}
+
+    def _themed(self) -> str:
+        svg = self.svg.replace("'DejaVu Sans'", "inherit")
+        for colour, variable in _THEME.items():
+            svg = re.sub(colour, variable, svg, flags=re.IGNORECASE)
+        description = html.escape(self.description, quote=True)
+        # On a narrow screen the plot keeps a readable size and scrolls in its frame, which Tab can therefore reach.
+        svg = svg.replace("<svg", '<svg style="width: 100%; min-width: 27rem; max-width: 42rem"', 1)
+        return (
+            f'<div class="plot" role="img" tabindex="0" aria-label="{description}" style="overflow-x: auto">{svg}</div>'
+        )
+
+
+def _to_svg(figure: Figure, salt: str) -> str:
+    """The figure as an <svg> element. The salt makes its internal ids the same in every run, and its own on a page."""
+    with plt.style.context(_STYLE), plt.rc_context({"svg.hashsalt": salt}):
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = buffer.getvalue()
+    view_box = re.search(r'viewBox="[^"]*"', svg).group()
+    for dropped in (
+        r"^.*?<svg[^>]*>",  # the XML header, and a size in points: the page decides
+        r"<metadata>.*?</metadata>",
+        r"<style.*?</style>",  # inline, it would apply to the whole page
+        r"<!--.*?-->",
+        r'(?<=<g) id="[^"]*"',  # names that nothing refers to, the same in every plot
+    ):
+        svg = re.sub(dropped, "", svg, flags=re.DOTALL)
+    svg = re.sub(r"\s*\n\s*", "\n", svg.replace("\n<defs>\n</defs>", "")).strip()
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return f'<svg {names} {view_box} stroke-linejoin="round" stroke-linecap="butt">{svg}'

@@ -1,0 +1,59 @@
+"""What all tests share: the browser, and --chapter, which keeps the tests of one chapter, its page and its figures."""
+
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+from setup import find_browser  # noqa: E402  (tools/ is not a package: its scripts run on a bare interpreter)
+
+CHROMIUM_FLAGS = [
+    "--no-sandbox",  # the tests open only the book's own pages, and may run as root in a container
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def pytest_addoption(parser):
+    parser.addoption("--chapter", help="keep only the tests of this chapter, its page and its figures")
+
+
+def widgets_of(chapter: str) -> set[str]:
+    """The figures that a chapter shows: the names in data-widget="..." of its stored outputs."""
+    notebook = nbformat.read(ROOT / "book" / f"{chapter}.ipynb", as_version=4)
+    html = (
+        output.get("data", {}).get("text/html", "")
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+    )
+    return {part.split('"')[0] for text in html for part in text.split('data-widget="')[1:]}
+
+
+def pytest_collection_modifyitems(config, items):
+    chapter = config.getoption("--chapter")
+    if not chapter:
+        return
+    names = {chapter} | widgets_of(chapter)
+    dropped = [item for item in items if not any(name in item.nodeid for name in names)]
+    config.hook.pytest_deselected(items=dropped)
+    items[:] = [item for item in items if item not in dropped]
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """One headless Chromium for a worker's tests; each test opens its own context."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()

@@ -1,0 +1,80 @@
+"""Execute the chapters and store their outputs in one canonical form: a second run changes nothing.
+
+python tools/notebooks.py [CHAPTER ...]
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+CHAPTERS = ROOT / "book"
+
+
+def chapter_paths(names: list[str]) -> list[Path]:
+    """The notebooks of the chapters named, or of all; an unknown name ends the program with those that exist."""
+    known = {path.stem: path for path in sorted(CHAPTERS.glob("*.ipynb"))}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        sys.exit(f"Stopped: there is no chapter {unknown[0]!r}; the chapters are {', '.join(known)}.")
+    return [known[name] for name in names] or list(known.values())
+
+
+def execute(notebook: nbformat.NotebookNode, progress=None) -> None:
+    """Run every cell in order, in a fresh kernel. Raises CellExecutionError at the first cell that fails."""
+    client = NotebookClient(
+        notebook, timeout=300, kernel_name="python3", store_widget_state=False, record_timing=False,
+        resources={"metadata": {"path": str(CHAPTERS)}},
+        on_cell_executed=lambda **_: progress and progress.update(),
+    )  # fmt: skip
+    client.execute()
+
+
+def canonical(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook with nothing in it that depends on the run: no widget state, no timing, counts 1, 2, 3 ..."""
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    count = 0
+    for number, cell in enumerate(notebook.cells, start=1):
+        cell.id = f"cell-{number}"
+        cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags" and value}
+        if cell.cell_type != "code":
+            continue
+        count += 1
+        cell.execution_count = count
+        for output in cell.outputs:
+            output.pop("transient", None)
+            if output.output_type == "execute_result":
+                output.execution_count = count
+            widget = output.get("data", {}).get("application/vnd.jupyter.widget-view+json")
+            if widget:
+                widget["model_id"] = "0" * 32  # random in each run, and without a kernel it leads nowhere
+    return notebook
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("chapters", nargs="*")
+    for path in chapter_paths(parser.parse_args().chapters):
+        notebook = nbformat.read(path, as_version=4)
+        start = time.perf_counter()
+        cells = sum(cell.cell_type == "code" for cell in notebook.cells)
+        with tqdm(total=cells, desc=path.stem, unit="cell") as progress:
+            try:
+                execute(notebook, progress)
+            except CellExecutionError as error:
+                sys.exit(f"{error}\nStopped: {path.name} was not stored, since a cell of it fails; its error is above.")
+        nbformat.write(canonical(notebook), path)
+        print(f"-- Stored {path.relative_to(ROOT)} ({time.perf_counter() - start:.0f} s)")
+
+
+if __name__ == "__main__":
+    main()
