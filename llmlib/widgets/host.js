@@ -1,0 +1,105 @@
+// Brings the figures of a static page to life. A classic script, so that it also works from disk.
+//
+// The page holds, for each figure:
+//   <div class="book-widget" data-widget="bpe_merges" id="fig-bpe-merges">
+//     <script type="application/json">{"text": "…", "step": 0, …}</script>
+//     <div class="book-widget-fallback">words and a table</div>
+//   </div>
+// and, before or after this script, one classic script a kind of figure that registers its module's text:
+//   (window.bookWidgets ??= {})["bpe_merges"] = "const … export default { render, address: ['step', …] }";
+//
+// `render({ model, el })` gets a model with get, set, on, off and save_changes, as in a notebook. The traits named in
+// `address` are read from, and written to, the page's address: #fig-bpe-merges?step=3. If anything fails, the fallback stays.
+(() => {
+  const MAX_ADDRESS = 1500; // characters; what is longer is left out of the address
+  const modules = {}; // name -> promise of the module, shared by all its figures
+  const live = new Map(); // the figure's box -> {model, address, initial}
+  const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+
+  function makeModel(state, onSave) {
+    const listeners = {};
+    const emit = (event) => [...(listeners[event] ?? [])].forEach((callback) => callback());
+    return {
+      get: (key) => state[key],
+      set(key, value) {
+        if (same(state[key], value)) return;
+        state[key] = value;
+        emit(`change:${key}`);
+        emit("change");
+      },
+      save_changes: onSave,
+      on: (event, callback) => (listeners[event] ??= new Set()).add(callback),
+      off: (event, callback) => (callback ? listeners[event]?.delete(callback) : delete listeners[event]),
+    };
+  }
+
+  function load(name) {
+    const text = window.bookWidgets?.[name];
+    if (text === undefined) return Promise.reject(new Error(`The module of the figure "${name}" is not on this page.`));
+    modules[name] ??= import(URL.createObjectURL(new Blob([text], { type: "text/javascript" }))).then((module) => module.default);
+    return modules[name];
+  }
+
+  async function bring(box) {
+    const fallback = box.querySelector(".book-widget-fallback");
+    const el = document.createElement("div");
+    try {
+      const initial = JSON.parse(box.querySelector('script[type="application/json"]').textContent);
+      const module = await load(box.dataset.widget);
+      const figure = { address: module.address ?? [], initial, model: makeModel({ ...initial }, () => write(box)) };
+      live.set(box, figure);
+      await module.render({ model: figure.model, el });
+      box.insertBefore(el, fallback);
+      if (fallback) fallback.hidden = true;
+      read(box);
+    } catch (error) {
+      el.remove();
+      live.delete(box);
+      if (fallback) fallback.hidden = false;
+      console.error(error);
+    }
+  }
+
+  function parts() {
+    const [id, query = ""] = location.hash.slice(1).split(/\?(.*)/s);
+    return { box: document.getElementById(decodeURIComponent(id)), query: new URLSearchParams(query) };
+  }
+
+  function read(only) {
+    const { box, query } = parts();
+    const figure = live.get(box);
+    if (!figure || (only && only !== box) || query.size === 0) return;
+    for (const key of figure.address) {
+      if (!query.has(key)) figure.model.set(key, figure.initial[key]);
+      else if (typeof figure.initial[key] === "string") figure.model.set(key, query.get(key));
+      else try { figure.model.set(key, JSON.parse(query.get(key))); } catch { /* not a value: the figure stays as it is */ }
+    }
+    box.scrollIntoView();
+  }
+
+  let timer = 0;
+  function write(box) {
+    clearTimeout(timer); // browsers refuse more than a few changes of the address a second
+    timer = setTimeout(() => {
+      const { address, model, initial } = live.get(box);
+      const query = new URLSearchParams(address.filter((key) => !same(model.get(key), initial[key])).map((key) => [key, typeof initial[key] === "string" ? model.get(key) : JSON.stringify(model.get(key))]));
+      const hash = `#${box.id}${query.size ? "?" : ""}${query}`;
+      if (hash.length <= MAX_ADDRESS) history.replaceState(null, "", hash);
+    }, 250);
+  }
+
+  function start() {
+    const boxes = [...document.querySelectorAll(".book-widget[data-widget]")];
+    const near = new IntersectionObserver((entries) => {
+      for (const entry of entries.filter((e) => e.isIntersecting)) {
+        near.unobserve(entry.target);
+        bring(entry.target);
+      }
+    }, { rootMargin: "800px" });
+    for (const box of boxes) if (box === parts().box) bring(box); else near.observe(box);
+    addEventListener("hashchange", () => read());
+  }
+
+  if (document.readyState === "loading") addEventListener("DOMContentLoaded", start);
+  else start();
+})();
