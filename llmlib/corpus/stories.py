@@ -1,0 +1,356 @@
+"""The story world: short stories for a model to learn from, whose every probability is known.
+
+The world is written in three data files: `words.toml` (what there is), `characters.toml` (who lives there) and `plots.toml` (how
+stories go). `StoryWorld` reads them as a probabilistic grammar (see `grammar.py`) and so can draw any amount of stories, tell
+each one's exact log-probability from its text alone, and say how much a perfect model of these stories must lose: the
+entropy.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib.resources import files
+from itertools import count, islice, zip_longest
+from random import Random
+
+from llmlib.corpus.grammar import Choice, Derivation, Grammar, Nest, Pick, Say
+from llmlib.corpus.parsing import Parser, Recall
+from llmlib.corpus.templates import Compiler, Lexicon, Role
+
+ATTRIBUTES = ("species", "coat", "trait", "home", "food", "hobby", "fear")
+PRONOUNS = {"she": ("she", "he"), "him": ("her", "him"), "his": ("her", "his"), "himself": ("herself", "himself")}
+SEPARATOR = "\n\n"
+WORD = re.compile(r"[A-Za-z']+(?:-[A-Za-z]+)*")
+
+
+class NotAStory(ValueError):
+    """The text is no story of this world; the message says where it stops being one."""
+
+
+@dataclass(frozen=True)
+class Character:
+    """Someone with a name, a pronoun and one value of each attribute; `rank` 1 is met most often."""
+
+    rank: int
+    name: str
+    she: bool
+    attributes: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What a model has to remember: this character's value of this attribute. `rate` is its exact mentions a story."""
+
+    rank: int
+    character: str
+    attribute: str
+    value: str
+    rate: float
+
+
+@dataclass(frozen=True)
+class FactSpan:
+    """Where a story states a fact: characters [start, end). `first`: it stands nowhere earlier in the story."""
+
+    start: int
+    end: int
+    fact: Fact
+    first: bool
+
+
+@dataclass(frozen=True)
+class Story:
+    """A text, its log-probability in nats, and the choices that derive it; the rest is worked out when asked for."""
+
+    text: str
+    log_prob: float
+    choices: tuple[int, ...]
+    world: StoryWorld
+
+    @cached_property
+    def steps(self) -> list:
+        return self.world.grammar.replay(self.choices)[1]
+
+    @property
+    def length(self) -> int:
+        """Words."""
+        return len(WORD.findall(self.text))
+
+    @cached_property
+    def depth(self) -> int:
+        """How deep clauses and tales stand inside one another; 0 for a plain story."""
+        return max((node.level for node, _, _ in self.steps if type(node) is Nest), default=0)
+
+    @cached_property
+    def rarity(self) -> float:
+        """The mean surprise of the words drawn, in nats a word: high where a story uses rare ones."""
+        surprises = [-self.world.word_log_p(node, entry) for node, entry, _ in self.steps if type(node) is Pick]
+        return sum(surprises) / len(surprises)
+
+    @cached_property
+    def roles(self) -> dict[str, str]:
+        """Who and what the story is about: the word that each role remembers."""
+        words = {}
+        for node, entry, _ in self.steps:
+            if type(node) is Pick and node.role:
+                words[node.role] = self.world.lexicons[node.lexicon].words[entry]
+        return words
+
+    @cached_property
+    def facts(self) -> list[FactSpan]:
+        """Every place that is settled by the character table, in order."""
+        spans, at, told = [], 0, set()
+        for node, entry, piece in self.steps:
+            if type(node) is Nest:
+                continue
+            if type(node) is Say and (attribute := node.form.partition(":")[0]) in ATTRIBUTES:
+                fact = self.world.fact(entry, attribute)
+                spans.append(FactSpan(at, at + len(piece), fact, fact not in told))
+                told.add(fact)
+            at += len(piece)
+        return spans
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is right and wrong about a text. `facts` and `references` are those met as far as the text could be followed.
+
+    `grammatical`: a story in form, whatever it remembers. `facts_ok`, `references_ok`: no fact against the character table; every
+    name, thing and pronoun that looks back agrees with what it looks back to. `ends`: the last sentences are an ending.
+    """
+
+    grammatical: bool
+    facts: tuple[Recall, ...]
+    references: tuple[Recall, ...]
+    ends: bool
+    message: str
+
+    @property
+    def facts_ok(self) -> bool:
+        return all(recall.ok for recall in self.facts)
+
+    @property
+    def references_ok(self) -> bool:
+        return all(recall.ok for recall in self.references)
+
+    @property
+    def valid(self) -> bool:
+        """A story of the world in every respect."""
+        return self.grammatical and self.facts_ok and self.references_ok
+
+
+def _read(name: str) -> dict:
+    return tomllib.loads(files("llmlib.corpus").joinpath(name).read_text(encoding="ascii"))
+
+
+def _words(listed: str) -> list[str]:
+    return [" ".join(word.split()) for word in listed.split(",")]
+
+
+def _deal(values: list[str], n: int, seed: str) -> list[str]:
+    """n values, all about equally often, in an order that depends on `seed` alone."""
+    draw = Random(seed).random
+    dealt: list[str] = []
+    while len(dealt) < n:
+        dealt.extend(value for _, value in sorted((draw(), value) for value in values))
+    return dealt[:n]
+
+
+@lru_cache(maxsize=1)
+def characters() -> tuple[Character, ...]:
+    """Everyone who lives in the story world, most often met first.
+
+    >>> mina = characters()[0]
+    >>> mina.name, mina.attributes["species"] == characters()[0].attributes["species"], len(characters())
+    ('Mina', True, 304)
+    """
+    data = _read("characters.toml")
+    she, he = (_words(data["names"][key]) for key in ("she", "he"))
+    names = [(name, i == 0) for pair in zip_longest(she, he) for i, name in enumerate(pair) if name]
+    dealt = {key: _deal(_words(data["attributes"][key]), len(names), f"story world: {key}") for key in ATTRIBUTES}
+    return tuple(
+        Character(i + 1, name, is_she, {key: dealt[key][i] for key in ATTRIBUTES})
+        for i, (name, is_she) in enumerate(names)
+    )
+
+
+def _lexicons(exponent: float) -> dict[str, Lexicon]:
+    """All lexicons, weighted by Zipf's law: 1 / (rank + shift)^exponent, without shift for characters."""
+    lexicons = {}
+    for name, lists in _read("words.toml").items():
+        ranked = []  # the lists of all kinds, merged so that each keeps its order and they run out together
+        for kind, listed in lists.items():
+            words = _words(listed)
+            ranked += [((i + 0.5) / len(words), word, kind if len(lists) > 1 else "") for i, word in enumerate(words)]
+        ranked.sort(key=lambda item: item[0])
+        weights = [(rank + 2.7) ** -exponent for rank in range(1, len(ranked) + 1)]
+        lexicons[name] = Lexicon(name, [w for _, w, _ in ranked], [k for _, _, k in ranked], weights)
+    cast = characters()
+    attributes = {key: [c.attributes[key] for c in cast] for key in ATTRIBUTES}
+    attributes |= {form: [pair[0] if c.she else pair[1] for c in cast] for form, pair in PRONOUNS.items()}
+    weights = [c.rank**-exponent for c in cast]
+    lexicons["character"] = Lexicon("character", [c.name for c in cast], [""] * len(cast), weights, attributes)
+    return lexicons
+
+
+class StoryWorld:
+    """The world at one `difficulty` from 0 to 1: harder stories are longer, nest deeper and use rarer words and characters.
+
+    The default, 0.5, is the mixture that the whole book trains on; there, characters are met with probability in proportion to
+    1/rank.
+
+    >>> world = StoryWorld()
+    >>> story = next(world.stories(seed=1))
+    >>> world.parse(story.text).log_prob == story.log_prob
+    True
+    >>> 100 < world.entropy() < 200
+    True
+
+    Raises ValueError for a difficulty outside [0, 1].
+    """
+
+    def __init__(self, difficulty: float = 0.5):
+        if not 0 <= difficulty <= 1:
+            raise ValueError(f"The difficulty is a number from 0 (easy) to 1 (hard); given {difficulty!r}.")
+        self.difficulty = difficulty
+        plots = _read("plots.toml")
+        self.lexicons = _lexicons(exponent=1.4 - 0.8 * difficulty)
+        roles = {
+            name: Role(role) if isinstance(role, str) else Role(role["lexicon"], tuple(role["differs"]))
+            for name, role in plots["roles"].items()
+        }
+        rules = {
+            name: text.strip().split("\n") for part in ("phrases", "sentences") for name, text in plots[part].items()
+        }
+        self._compiler = Compiler(rules, self.lexicons, roles, plots["sentences"], difficulty)
+        self.grammar: Grammar = self._compiler.grammar("story")
+        self._parser = Parser(self.grammar)
+        self._word_log_p = {name: self._compiler.dist(name).log_p for name in self.lexicons}
+
+    # Writing ------------------------------------------------------------------------------------------------------------
+
+    def sample(self, random: Random) -> Story:
+        """One story. Only `random.random()` is called, whose numbers are the same in every version of Python."""
+        made = self.grammar.sample(random.random)
+        return Story(made.text, made.log_prob, made.choices, self)
+
+    def stories(self, seed: int, n: int | None = None) -> Iterator[Story]:
+        """n stories, or without end if n is None. The same seed gives the same stories; other seeds give independent ones."""
+        random = Random(seed)
+        for _ in range(n) if n is not None else count():
+            yield self.sample(random)
+
+    # What is known exactly ----------------------------------------------------------------------------------------------
+
+    def entropy(self) -> float:
+        """Nats a story, exactly: the least that any model can lose on average. E per token = entropy / mean tokens a story."""
+        return self.grammar.entropy()
+
+    @property
+    def characters(self) -> tuple[Character, ...]:
+        return characters()
+
+    @cached_property
+    def facts(self) -> tuple[Fact, ...]:
+        """All facts that stories state, most often stated first; `rate` is the exact mean number of mentions a story."""
+        rates: dict[tuple[int, str], float] = {}
+        for node, visits in self.grammar.visits().items():
+            if type(node) is Say and (attribute := node.form.partition(":")[0]) in ATTRIBUTES:
+                for i, p in enumerate(self.grammar.marginal(node.role)):
+                    rates[i, attribute] = rates.get((i, attribute), 0.0) + visits * p
+        ranked = sorted(rates.items(), key=lambda item: (-item[1], item[0]))
+        return tuple(
+            Fact(rank, characters()[i].name, attribute, characters()[i].attributes[attribute], rate)
+            for rank, ((i, attribute), rate) in enumerate(ranked, 1)
+        )
+
+    @cached_property
+    def _facts_by_key(self) -> dict[tuple[str, str], Fact]:
+        return {(fact.character, fact.attribute): fact for fact in self.facts}
+
+    def fact(self, character: int, attribute: str) -> Fact:
+        """The fact about the character with this index (rank - 1)."""
+        return self._facts_by_key[characters()[character].name, attribute]
+
+    def word_log_p(self, node: Pick, entry: int) -> float:
+        """Nats: how common a drawn word is in its lexicon."""
+        return self._word_log_p[node.lexicon][entry]
+
+    # Reading ------------------------------------------------------------------------------------------------------------
+
+    def parse(self, text: str) -> Story:
+        """The story with this text, its log-probability and its choices, recovered from the text alone.
+
+        Raises NotAStory with a sentence that says where the text stops being a story.
+        """
+        result = self._parser.parse(text)
+        if not result.found:
+            raise NotAStory(self._message(text, result))
+        (made,) = result.found  # exactly one: see `ambiguity.find_ambiguity`
+        return Story(made.text, made.log_prob, made.choices, self)
+
+    def check(self, text: str) -> Report:
+        """What is right and wrong about a text: its form, its facts, its references back, its ending."""
+        result = self._parser.parse(text, relaxed=True)
+        recalls = result.recalls[0] if result.recalls else []
+        for other in result.recalls[1:]:
+            recalls = min(recalls, other, key=lambda each: sum(not recall.ok for recall in each))
+        facts = tuple(r for r in recalls if type(r.node) is Say and r.node.form.partition(":")[0] in ATTRIBUTES)
+        references = tuple(r for r in recalls if r not in facts)
+        message = "" if result.found else self._message(text, result)
+        return Report(bool(result.found), facts, references, bool(result.found) or self._ends(text), message)
+
+    @cached_property
+    def _endings(self) -> Parser:
+        return Parser(self._compiler.grammar("ending"))
+
+    def _ends(self, text: str) -> bool:
+        """Whether the text's last sentences are an ending, whoever it is about."""
+        starts = [m.start() for m in re.finditer(r"(?<=[.!?\"]) ", text)][-4:]
+        return any(self._endings.parse(text[start:], relaxed=True).found for start in reversed(starts))
+
+    def _message(self, text: str, result) -> str:
+        if not text:
+            return "The text is empty: a story has at least a beginning and an ending."
+        options = ", ".join(repr(option) for option in result.expected[:3] if option)
+        if result.unfinished or result.furthest == len(text):
+            return f"The text ends at character {len(text)} before the story does; it could go on with {options}."
+        before, after = text[max(0, result.furthest - 30) : result.furthest], text[result.furthest :][:20]
+        if not options:
+            return f"At character {result.furthest} the story has ended (...{before!r}), but the text goes on: {after!r}."
+        more = f" or {len(result.expected) - 3} others" if len(result.expected) > 3 else ""
+        return f"At character {result.furthest}, after {before!r}, no story goes on with {after!r}; expected {options}{more}."
+
+
+@lru_cache(maxsize=8)
+def _world(difficulty: float) -> StoryWorld:
+    return StoryWorld(difficulty)
+
+
+def stories(seed: int, n: int | None = None, difficulty: float = 0.5) -> Iterator[Story]:
+    """n stories of the world (without end if n is None), always the same for the same seed.
+
+    >>> [len(list(stories(seed=0, n=n))) for n in (0, 3)]
+    [0, 3]
+    """
+    return _world(difficulty).stories(seed, n)
+
+
+def story_text(n_bytes: int, seed: int, difficulty: float = 0.5) -> str:
+    r"""About n_bytes of stories, joined by a blank line ("\n\n"), for training a tokenizer: the first to reach n_bytes is the last.
+
+    >>> text = story_text(5000, seed=0)
+    >>> 5000 <= len(text) < 8000, text.isascii()
+    (True, True)
+    """
+    texts, size = [], 0
+    for story in stories(seed, difficulty=difficulty):
+        if size >= n_bytes:
+            break
+        texts.append(story.text)
+        size += len(story.text) + len(SEPARATOR)
+    return SEPARATOR.join(texts)
