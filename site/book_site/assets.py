@@ -1,0 +1,107 @@
+"""The files that the pages load, made when all pages are written: styles, equation fonts, figures' scripts.
+
+Only what some page refers to stays in `_static`; everything else that the theme and the extensions bring is removed.
+"""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import sphinx_design
+from sphinx.errors import ExtensionError
+
+from . import stylesheets
+from .fonts import write_equation_styles
+from .pages import widgets_in
+
+KEPT = {"searchdata.js", "search.js"}
+
+
+class EquationText(HTMLParser):
+    """Collects the characters of a page that are drawn with the equations' fonts."""
+
+    def __init__(self):
+        super().__init__()
+        self.characters = set()
+        self.depth = 0
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "span" and (self.depth or ("class", "katex-html") in attrs):
+            self.depth += 1
+
+    def handle_endtag(self, tag):
+        if tag == "span" and self.depth:
+            self.depth -= 1
+
+    def handle_data(self, data):
+        if self.depth:
+            self.characters.update(data)
+
+
+def figure_scripts(root, names):
+    """The scripts of the figures `names`: {file name under _static/widgets: text}.
+
+    A figure's module becomes a classic script that hands the module's text to the host, because a page opened from
+    disk may not load modules. Raises ExtensionError, naming the figure, where the package has none of that name.
+    """
+    if not names:
+        return {}
+    from llmlib.widgets import base
+
+    scripts = {"host.js": (Path(base.__file__).parent / "host.js").read_text("utf-8")}
+    for name in names:
+        try:
+            module = base.module_source(name)
+        except (FileNotFoundError, ValueError, KeyError) as error:
+            raise ExtensionError(f"A page shows the figure {name!r}, which llmlib.widgets does not have: {error}") from error
+        scripts[f"{name}.js"] = f"(window.bookWidgets ??= {{}})[{json.dumps(name)}] = {json.dumps(module)};\n"
+    return scripts
+
+
+def remove_unused(out, pages):
+    """Removes from `_static` each file that no page and no kept style refers to."""
+    static = out / "_static"
+    used = {name for html in pages.values() for name in re.findall(r'_static/([^"?#]+)', html)} | KEPT
+    used |= {"favicon.svg", "logo.svg"}
+    for path in sorted(static.rglob("*"), reverse=True):
+        name = path.relative_to(static).as_posix()
+        if path.is_file() and name not in used and not name.startswith("fonts/"):
+            path.unlink()
+        elif path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+
+def write_assets(app, exception):
+    """Writes everything that the finished pages refer to below `_static`, and removes what they do not."""
+    if exception or app.builder.format != "html":
+        return
+    root, out = Path(app.srcdir), Path(app.outdir)
+    static = out / "_static"
+    pages = {path: path.read_text("utf-8") for path in out.rglob("*.html") if "_static" not in path.parts}
+    everything = "".join(pages.values())
+
+    look = stylesheets.figure_look()
+    (static / "book.css").write_text(
+        stylesheets.minified(stylesheets.tokens(look) + (root / "book/assets/book.css").read_text("utf-8")), "utf-8"
+    )
+    (static / "figures.css").write_text(stylesheets.minified(look), "utf-8")
+    design = (Path(sphinx_design.__file__).parent / "static/sphinx-design.min.css").read_text("utf-8")
+    (static / "design.css").write_text(stylesheets.without_unused_classes(design, everything), "utf-8")
+
+    fonts = static / "fonts"
+    shutil.rmtree(fonts, ignore_errors=True)
+    if 'class="katex' in everything:
+        collector = EquationText()
+        for html in pages.values():
+            if 'class="katex' in html:
+                collector.feed(html)
+        write_equation_styles(root / "node_modules/katex", static, collector.characters, everything)
+
+    (static / "widgets").mkdir(exist_ok=True)
+    for name, text in figure_scripts(root, widgets_in(everything)).items():
+        (static / "widgets" / name).write_text(text, "utf-8")
+    for name in ("book.js", "code.js", "search.js"):
+        (static / name).write_text(stylesheets.minified_script((root / "book/assets" / name).read_text("utf-8")), "utf-8")
+    remove_unused(out, pages)
