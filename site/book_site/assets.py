@@ -3,7 +3,6 @@
 Only what some page refers to stays in `_static`; everything else that the theme and the extensions bring is removed.
 """
 
-import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -11,6 +10,9 @@ from pathlib import Path
 
 import sphinx_design
 from sphinx.errors import ExtensionError
+
+from llmlib.widgets.modules import css_source, host_source
+from llmlib.widgets.page import registration
 
 from . import stylesheets
 from .fonts import write_equation_styles
@@ -40,23 +42,20 @@ class EquationText(HTMLParser):
             self.characters.update(data)
 
 
-def figure_scripts(root, names):
-    """The scripts of the figures `names`: {file name under _static/widgets: text}.
+def figure_scripts(names):
+    """The scripts of the figures `names`: {file name under _static/widgets: text}, the host among them.
 
-    A figure's module becomes a classic script that hands the module's text to the host, because a page opened from
-    disk may not load modules. Raises ExtensionError, naming the figure, where the package has none of that name.
+    Each is a classic script that hands the text of a figure's module to the host: from disk, no module would load.
+    Raises ExtensionError, naming the figure, where the package has none of that name.
     """
     if not names:
         return {}
-    from llmlib.widgets import base
-
-    scripts = {"host.js": (Path(base.__file__).parent / "host.js").read_text("utf-8")}
+    scripts = {"host.js": stylesheets.minified_script(host_source())}
     for name in names:
         try:
-            module = base.module_source(name)
-        except (FileNotFoundError, ValueError, KeyError) as error:
-            raise ExtensionError(f"A page shows the figure {name!r}, which llmlib.widgets does not have: {error}") from error
-        scripts[f"{name}.js"] = f"(window.bookWidgets ??= {{}})[{json.dumps(name)}] = {json.dumps(module)};\n"
+            scripts[f"{name}.js"] = registration(name) + "\n"
+        except (FileNotFoundError, ValueError) as error:
+            raise ExtensionError(f"A page shows the figure {name!r}, which cannot be put on it: {error}") from error
     return scripts
 
 
@@ -82,7 +81,7 @@ def write_assets(app, exception):
     pages = {path: path.read_text("utf-8") for path in out.rglob("*.html") if "_static" not in path.parts}
     everything = "".join(pages.values())
 
-    look = stylesheets.figure_look()
+    look = css_source()
     (static / "book.css").write_text(
         stylesheets.minified(stylesheets.tokens(look) + (root / "book/assets/book.css").read_text("utf-8")), "utf-8"
     )
@@ -100,8 +99,10 @@ def write_assets(app, exception):
         write_equation_styles(root / "node_modules/katex", static, collector.characters, everything)
 
     (static / "widgets").mkdir(exist_ok=True)
-    for name, text in figure_scripts(root, widgets_in(everything)).items():
+    for name, text in figure_scripts(widgets_in(everything)).items():
         (static / "widgets" / name).write_text(text, "utf-8")
     for name in ("book.js", "code.js", "search.js"):
-        (static / name).write_text(stylesheets.minified_script((root / "book/assets" / name).read_text("utf-8")), "utf-8")
+        (static / name).write_text(
+            stylesheets.minified_script((root / "book/assets" / name).read_text("utf-8")), "utf-8"
+        )
     remove_unused(out, pages)

@@ -1,6 +1,6 @@
-"""The map of the book on its first page: one card a chapter, a link where the chapter exists, "coming" where not yet.
+"""The map of the book on its first page: a card for each chapter, a link where it exists, "coming" where not yet.
 
-The cards are described in a TOML file (title, sentence, part, docname); each has a picture, an SVG file of the same name.
+The cards are described in a TOML file (title, sentence, part, docname); each has a picture, an SVG file of its name.
 """
 
 import tomllib

@@ -1,4 +1,4 @@
-"""Folded boxes without a script: an admonition of class `dropdown` becomes a native <details> when the page is built."""
+"""Folded boxes without a script: an admonition of class `dropdown` becomes a native <details> at build time."""
 
 from docutils import nodes
 from sphinx.locale import admonitionlabels

@@ -1,5 +1,6 @@
 """The style sheet and the fonts of the equations, cut down to the characters that the book's equations use."""
 
+import logging
 import re
 import shutil
 from io import BytesIO
@@ -10,6 +11,8 @@ from fontTools.ttLib import TTFont
 from sphinx.errors import ExtensionError
 
 from . import stylesheets
+
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # it reports every table
 
 FACE = re.compile(r"@font-face\{[^}]*\}")
 

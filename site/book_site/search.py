@@ -50,7 +50,8 @@ def write_search_data(app, exception):
             top = isinstance(section.parent, nodes.document)
             records.append(
                 [
-                    app.builder.get_target_uri(docname) + ("" if top or not section["ids"] else f"#{section['ids'][0]}"),
+                    app.builder.get_target_uri(docname)
+                    + ("" if top or not section["ids"] else f"#{section['ids'][0]}"),
                     page,
                     "" if top else title,
                     section_text(section),

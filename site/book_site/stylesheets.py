@@ -1,17 +1,8 @@
 """Small operations on style sheets: take the palette out, drop rules that no page can match, squeeze white space."""
 
 import re
-from pathlib import Path
 
 import tinycss2
-
-
-def figure_look():
-    """The style sheet of the figures, which also defines the palette of the whole book."""
-    import llmlib.widgets
-
-    path = Path(llmlib.widgets.__path__[0]) / "look.css"
-    return (path if path.exists() else Path("/tmp/look.css")).read_text("utf-8")
 
 
 def tokens(css):
