@@ -10,6 +10,7 @@ at the end), then no text has two derivations in the relaxed grammar, hence none
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from llmlib.corpus.grammar import Choice, Grammar, Nest, Node, Pick, Say, Text
 
@@ -17,17 +18,63 @@ TOKEN = re.compile(r"[A-Za-z]+|[^A-Za-z]")
 END = 0
 
 
+class _Edges:
+    """What can come next: single words, each with the places after it, and sets of words that share the place after them."""
+
+    __slots__ = ("sets", "words")
+
+    def __init__(self) -> None:
+        self.words: dict[str, list[int]] = {}
+        self.sets: list[tuple[frozenset[str], int]] = []
+
+    def shared(self, other: _Edges) -> Iterator[tuple[str, int, int]]:
+        """A word on which both can move on, and where to; every two edges that share a word, once."""
+        few, many = (self, other) if len(self.words) <= len(other.words) else (other, self)
+        for word, places in few.words.items():
+            for after in many.words.get(word, ()):
+                for place in places:
+                    yield word, place, after
+        for one, another in ((self, other), (other, self)):
+            for words, after in one.sets:
+                if len(words) <= len(another.words):
+                    common = [word for word in words if word in another.words]
+                else:
+                    common = [word for word in another.words if word in words]
+                for word in common:
+                    for place in another.words[word]:
+                        yield word, place, after
+        for words, place in self.sets:
+            for others, after in other.sets:
+                if not words.isdisjoint(others):
+                    yield min(words & others), place, after
+
+    def forks(self) -> Iterator[tuple[str, int, int]]:
+        """As `shared` with itself, but only two different edges."""
+        for word, places in self.words.items():
+            for i, place in enumerate(places):
+                for after in places[:i]:
+                    yield word, place, after
+                for words, after in self.sets:
+                    if word in words:
+                        yield word, place, after
+        for i, (words, place) in enumerate(self.sets):
+            for others, after in self.sets[:i]:
+                if not words.isdisjoint(others):
+                    yield min(words & others), place, after
+
+
 class _Automaton:
     """Places are numbers; a place is a first item and the place after it. Items: a word, a branch of a trie, or a node."""
 
     def __init__(self) -> None:
-        self.items: list[tuple] = [(None, None)]
+        self.items: list[tuple] = [(None, END)]
         self.numbers: dict[tuple, int] = {}
         self.tries: dict[int, dict] = {}
-        self.edges_of: dict[int, list[tuple[frozenset[str], int]]] = {END: [(frozenset([""]), END)]}
-        self.labels: dict[object, frozenset[str]] = {}
+        self.leaves: dict[int, frozenset[str]] = {}
+        self.known: dict[int, _Edges] = {}
 
     def place(self, item: object, then: int) -> int:
+        """The number of the place where `item` comes next and then what `then` stands for."""
         key = (item if isinstance(item, str) else id(item), then)
         if key not in self.numbers:
             self.numbers[key] = len(self.items)
@@ -35,11 +82,13 @@ class _Automaton:
         return self.numbers[key]
 
     def spell(self, words: list[str], then: int) -> int:
+        """The place before these words in a row."""
         for word in reversed(words):
             then = self.place(word, then)
         return then
 
     def trie(self, words: list[str]) -> dict:
+        """All words of a slot as one tree of tokens, so that one spelling is one way through it; "" ends a word."""
         if id(words) not in self.tries:
             root: dict = {}
             for word in dict.fromkeys(words):
@@ -50,27 +99,29 @@ class _Automaton:
             self.tries[id(words)] = root
         return self.tries[id(words)]
 
-    def edges(self, start: int) -> list[tuple[frozenset[str], int]]:
-        """The words that can come next, each with the place after it; one entry for each way to go on."""
-        if start in self.edges_of:
-            return self.edges_of[start]
-        edges, todo = [], [start]
+    def edges(self, start: int) -> _Edges:
+        """What can come next at a place; one edge for each way to go on."""
+        if start in self.known:
+            return self.known[start]
+        edges, todo = _Edges(), [start]
         while todo:
             at = todo.pop()
             item, then = self.items[at]
             if at == END:
-                edges.append((self.label(""), END))
+                edges.words.setdefault("", []).append(END)
             elif isinstance(item, str):
-                edges.append((self.label(item), then))
+                edges.words.setdefault(item, []).append(then)
             elif isinstance(item, dict):
-                leaves = frozenset(token for token, branch in item.items() if token and list(branch) == [""])
+                if id(item) not in self.leaves:
+                    self.leaves[id(item)] = frozenset(token for token in item if token and list(item[token]) == [""])
+                leaves = self.leaves[id(item)]
                 if leaves:
-                    edges.append((self.labels.setdefault(("leaves", id(item)), leaves), then))
+                    edges.sets.append((leaves, then))
                 for token, branch in item.items():
                     if token == "":
                         todo.append(then)
                     elif token not in leaves:
-                        edges.append((self.label(token), self.place(branch, then)))
+                        edges.words.setdefault(token, []).append(self.place(branch, then))
             elif isinstance(item, Text):
                 todo.append(self.spell(TOKEN.findall(item.text), then))
             elif isinstance(item, Choice):
@@ -83,11 +134,8 @@ class _Automaton:
                 todo.append(then)
             else:
                 todo.append(self.place(self.trie(item.words), then))
-        self.edges_of[start] = edges
+        self.known[start] = edges
         return edges
-
-    def label(self, token: str) -> frozenset[str]:
-        return self.labels.setdefault(token, frozenset([token]))
 
 
 def find_ambiguity(grammar: Grammar) -> str | None:
@@ -103,47 +151,37 @@ def find_ambiguity(grammar: Grammar) -> str | None:
     start = END
     for node in reversed(grammar.plan):
         start = automaton.place(node, start)
-    singles, seen = [start], {start}
+    alone, seen = [start], {start}
     pairs: list[tuple[int, int]] = []
     before: dict[tuple[int, int], tuple[tuple[int, int] | None, str]] = {}
-    meets: dict[tuple[int, int], frozenset[str]] = {}
 
-    def meet(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
-        key = (id(one), id(other))
-        if key not in meets:
-            meets[key] = one & other
-        return meets[key]
-
-    def part(one: int, other: int, token: str, came_from: tuple[int, int] | None) -> str | None:
-        pair = (one, other) if one <= other else (other, one)
+    def part(one: int, other: int, word: str, came_from: tuple[int, int] | None) -> str | None:
         if one == other:
-            words, at = [token], came_from
+            spelt, at = [word], came_from
             while at is not None:
                 at, word = before[at]
-                words.append(word)
-            return "... " + "".join(reversed(words))
+                spelt.append(word)
+            return "... " + "".join(reversed(spelt))
+        pair = (one, other) if one <= other else (other, one)
         if pair not in before:
-            before[pair] = (came_from, token)
+            before[pair] = (came_from, word)
             pairs.append(pair)
         return None
 
-    while singles:
-        edges = automaton.edges(singles.pop())
-        for i, (label, then) in enumerate(edges):
+    while alone:
+        edges = automaton.edges(alone.pop())
+        for then in [*(place for places in edges.words.values() for place in places), *(place for _, place in edges.sets)]:
             if then not in seen:
                 seen.add(then)
-                singles.append(then)
-            for other_label, other in edges[:i]:
-                common = meet(label, other_label)
-                if common and (found := part(then, other, min(common), None)):
-                    return found
+                alone.append(then)
+        for word, one, other in edges.forks():
+            if found := part(one, other, word, None):
+                return found
     while pairs:
         pair = pairs.pop()
-        for label, then in automaton.edges(pair[0]):
-            for other_label, other in automaton.edges(pair[1]):
-                common = meet(label, other_label)
-                if common and (found := part(then, other, min(common), pair)):
-                    return found
+        for word, one, other in automaton.edges(pair[0]).shared(automaton.edges(pair[1])):
+            if found := part(one, other, word, pair):
+                return found
     return None
 
 

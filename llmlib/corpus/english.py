@@ -24,7 +24,7 @@ IRREGULAR_PASTS = {
     "lead": "led", "leap": "leapt", "leave": "left", "lend": "lent", "let": "let", "lie": "lay", "light": "lit",
     "lose": "lost", "make": "made", "mean": "meant", "mow": "mowed", "put": "put", "read": "read", "ride": "rode",
     "ring": "rang", "rise": "rose", "run": "ran", "say": "said", "see": "saw", "sell": "sold", "send": "sent", "sew": "sewed",
-    "shake": "shook", "shear": "sheared", "shine": "shone", "show": "showed", "shut": "shut", "sing": "sang", "sit": "sat",
+    "shake": "shook", "weep": "wept", "shear": "sheared", "shine": "shone", "show": "showed", "shut": "shut", "sing": "sang", "sit": "sat",
     "sleep": "slept", "slide": "slid", "speak": "spoke", "spin": "spun", "stand": "stood", "steal": "stole",
     "stick": "stuck", "string": "strung", "stride": "strode", "sweep": "swept", "swim": "swam", "swing": "swung",
     "take": "took", "teach": "taught", "tell": "told", "think": "thought", "throw": "threw", "tread": "trod",
@@ -36,7 +36,7 @@ IRREGULAR_PASTS = {
 DOUBLING = frozenset(
     "bat beg chat chop clap dip drag drop dig flap flip hop hug hum jog knit mop nap nod pat plan plod pop rub run scrub "
     "shop sip sit skid skip slip spin stir stop strum swim tap tip trap trim trip trot tug wag wrap zip win cut put hit let "
-    "get shut set split bob dab grin jot pin prod rap rip scrap slam snap step strut swap trek whip zigzag forget begin grip".split()
+    "get shut set split bob dab grin jot pin prod rap rip scrap slam snap step strut swap travel trek whip zigzag forget begin grip".split()
 )
 SILENT_H = ("hour", "honest", "honour", "heir")
 LIKE_YOU = ("uni", "use", "usu", "eu", "ukulele", "ute", "one-", "unit")

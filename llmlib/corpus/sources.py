@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import builtins
 import importlib
 import inspect
 import os
@@ -49,12 +48,20 @@ def _docstrings(node: ast.AST) -> Iterator[str]:
 
 def _compiled_docs() -> Iterator[str]:
     """The docstrings of what is written in C: the built-in types and functions, and the modules inside the interpreter."""
+    written_in_c = (inspect.isclass, inspect.isbuiltin, inspect.isroutine, inspect.isdatadescriptor)
     for name in ["builtins", *sorted(set(sys.builtin_module_names) - {"builtins", "__main__"})]:
-        module = builtins if name == "builtins" else importlib.import_module(name)
-        for owner in [module, *(v for _, v in sorted(vars(module).items()) if inspect.isclass(v))]:
-            for _, thing in [("", owner), *sorted(vars(owner).items(), key=lambda item: item[0])]:
-                doc = getattr(thing, "__doc__", None)
-                if isinstance(doc, str) and not isinstance(thing, str | int | float | tuple | dict | list | set | bytes):
+        module = importlib.import_module(name)
+        owners = [module, *(v for _, v in sorted(vars(module).items()) if inspect.isclass(v) and v.__module__ == name)]
+        for owner in owners:
+            for thing in [owner, *(thing for _, thing in sorted(vars(owner).items(), key=lambda item: item[0]))]:
+                # A notebook or a shell adds things of its own to the built-in names: they are written in Python.
+                native = thing is owner or (
+                    any(is_kind(thing) for is_kind in written_in_c)
+                    and not inspect.isfunction(thing)
+                    and not inspect.ismethod(thing)
+                    and (not inspect.isclass(thing) or thing.__module__ in sys.builtin_module_names)
+                )
+                if native and isinstance(doc := thing.__doc__, str):
                     yield inspect.cleandoc(doc)
 
 

@@ -18,12 +18,12 @@ from itertools import count, islice, zip_longest
 from random import Random
 
 from llmlib.corpus.grammar import Choice, Derivation, Grammar, Nest, Pick, Say
-from llmlib.corpus.parsing import Parser, Recall
+from llmlib.corpus.parsing import Parse, Parser, Recall
+from llmlib.corpus.sources import SEPARATOR
 from llmlib.corpus.templates import Compiler, Lexicon, Role
 
 ATTRIBUTES = ("species", "coat", "trait", "home", "food", "hobby", "fear")
 PRONOUNS = {"she": ("she", "he"), "him": ("her", "him"), "his": ("her", "his"), "himself": ("herself", "himself")}
-SEPARATOR = "\n\n"
 WORD = re.compile(r"[A-Za-z']+(?:-[A-Za-z]+)*")
 
 
@@ -313,7 +313,7 @@ class StoryWorld:
         starts = [m.start() for m in re.finditer(r"(?<=[.!?\"]) ", text)][-4:]
         return any(self._endings.parse(text[start:], relaxed=True).found for start in reversed(starts))
 
-    def _message(self, text: str, result) -> str:
+    def _message(self, text: str, result: Parse) -> str:
         if not text:
             return "The text is empty: a story has at least a beginning and an ending."
         options = ", ".join(repr(option) for option in result.expected[:3] if option)

@@ -145,8 +145,9 @@ class Compiler:
                     nodes.append(Text(piece))
                 continue
             before, after = pieces[i - 1], pieces[i + 1]
-            if piece not in self.sentences and (before[-1:].isalpha() or after[:1].isalpha()):
-                raise ValueError(f"In rule {name!r}, the slot {{{piece}}} touches a letter: {line!r}. Use a form instead.")
+            touches = before[-1:].isalpha() or after[:1].isalpha() or (not before and i > 1)
+            if touches and piece not in self.sentences:
+                raise ValueError(f"In rule {name!r}, the slot {{{piece}}} touches a letter or a slot in {line!r}.")
             nodes.extend(self.rule(piece) if piece in self.rules else (self.slot(piece, line),))
         return tuple(nodes)
 
@@ -162,9 +163,12 @@ class Compiler:
         if role.lexicon not in self.lexicons or (introduces and (name not in self.roles or given)):
             raise ValueError(f"There is no rule, role or lexicon for the slot {{{slot}}} in {line!r}.")
         lexicon = self.lexicons[role.lexicon]
+        words = lexicon.column(form)
+        if len(set(zip(lexicon.kinds, words, strict=True)) if given else set(words)) < len(words):
+            raise ValueError(f"The lexicon {lexicon.name!r} has a word twice in the form {form!r}: it could be meant twice.")
         if not given:
             dists, fitting = {"": self._dists[role.lexicon]}, {"": list(range(len(lexicon.words)))}
-            return Pick(name if introduces else "", role.lexicon, lexicon.column(form), dists, fitting, role.differs)
+            return Pick(name if introduces else "", role.lexicon, words, dists, fitting, role.differs)
         fitting = {kind: [i for i, k in enumerate(lexicon.kinds) if k == kind] for kind in dict.fromkeys(lexicon.kinds)}
         key = f"{lexicon.name}@"
         if key not in self._dists:
@@ -172,4 +176,4 @@ class Compiler:
         of = self.lexicons[self.roles[given].lexicon]
         if missing := set(of.kinds) - set(fitting):
             raise ValueError(f"The lexicon {lexicon.name!r} has no word for the kinds {sorted(missing)} of {given!r}.")
-        return Pick("", lexicon.name, lexicon.column(form), self._dists[key], fitting, (), given, of.kinds)
+        return Pick("", lexicon.name, words, self._dists[key], fitting, (), given, of.kinds)
