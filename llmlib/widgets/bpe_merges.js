@@ -19,12 +19,15 @@ const PRE_TOKENIZER_NAMES = { gpt2: "GPT-2's pattern", "white space": "white spa
 const TIE_NAMES = { greatest: "the greatest bytes", smallest: "the smallest bytes", first: "the first in the text" };
 const MAX_CHARACTERS = 20000;
 const TILES = 300; // more are counted, not drawn
-const PAIRS = 8;
+const PAIRS = 6;
 const CHIPS = 48;
 const LEAVES = 32; // of a merge tree; a larger one is cut at its lower levels
 const SLICE_MS = 8; // learning from a long text pauses this often, so that typing stays fluid
 const LONG_TEXT = 2000; // characters; from here on, learning waits for a pause in the typing
 const PAUSE_MS = 150;
+
+/** Whether a byte string begins inside a character of UTF-8. */
+const isContinuation = (byteString) => (byteString.charCodeAt(0) & 0xc0) === 0x80;
 
 /** Merge tree of a token: {id, bytes, level, children}; leaves are bytes, and a tree of too many leaves is cut. */
 export function mergeTree(id, training, maxLeaves = LEAVES) {
@@ -47,7 +50,8 @@ function render({ model, el }) {
   const figure = frame({ model, el }, { name: "Byte-pair encoding, step by step", lead: "Press Step: the most frequent pair of neighbours becomes one symbol." });
   let training = null;
   let replay = null;
-  let learned = ""; // what the training was made from
+  let wanted = ""; // what the training is made from, or is being made from
+  let waiting = []; // what to do when it is finished
   let pinned = null; // the token whose tree is shown; null follows the newest
   let running = 0;
   let pause = 0;
@@ -65,8 +69,13 @@ function render({ model, el }) {
   function learn(then) {
     const now = inputs();
     const key = JSON.stringify(now);
-    if (key === learned) return then();
-    learned = key;
+    if (key === wanted && waiting.length === 0) {
+      then();
+      return;
+    }
+    waiting.push(then);
+    if (key === wanted) return;
+    wanted = key;
     clearTimeout(running);
     const text = now.text.slice(0, MAX_CHARACTERS);
     const next = now.given === null ? new Training(text, now) : replayGiven(text, now.given, now);
@@ -79,17 +88,23 @@ function render({ model, el }) {
       training = next;
       replay = new Replay(training);
       drawnPlot = null;
-      then();
+      const ready = waiting;
+      waiting = [];
+      for (const callback of ready) callback();
     };
     figure.root.setAttribute("aria-busy", "true");
-    return advance();
+    advance();
   }
 
   /** What the reader did: new inputs, and with them, in the same message, a step that exists. */
   function change(values) {
     for (const [trait, value] of Object.entries(values)) model.set(trait, value);
     clearTimeout(pause);
-    const commit = () => learn(() => figure.set({ step: stepNow() }));
+    pause = 0;
+    const commit = () => {
+      pause = 0;
+      learn(() => figure.set({ step: stepNow() }));
+    };
     if ("text" in values && values.text.length > LONG_TEXT) pause = setTimeout(commit, PAUSE_MS);
     else commit();
   }
@@ -128,7 +143,7 @@ function render({ model, el }) {
   const tree = figure.panel("Merge tree", { half: true });
   const treeId = h("input", { type: "number", min: BYTES, step: 1, inputMode: "numeric" });
   const treeField = h("label", { className: "bw-inline" }, "of the token with id", treeId);
-  const treeBody = h("div", { className: "bw-scroll", tabIndex: 0, role: "region", "aria-label": "Merge tree" });
+  const treeBody = h("div", { className: "bw-scroll bw-tree-frame", tabIndex: 0, role: "region", "aria-label": "Merge tree" });
   tree.body.append(treeField, treeBody);
 
   const pin = (id) => {
@@ -159,12 +174,13 @@ function render({ model, el }) {
   let drawnPlot = null; // {node, …}: the curve is drawn once a training, then only its point moves
   let drawnTree = "";
 
-  const name = (id) => `“${plain(training.vocab[id])}”`;
+  const name = (id) => `“\u2068${plain(training.vocab[id])}\u2069”`; // isolated, so that Arabic does not turn the sentence around
 
   function paintTiles(step, focus) {
     const next = training.log[step];
     shownTiles = replay.tiles(TILES);
-    const classes = shownTiles.map(({ id, word }, i) => `${word && i > 0 ? "is-word " : ""}${step > 0 && id === BYTES + step - 1 ? "is-new " : ""}${id === focus ? "is-focus " : ""}`);
+    const inside = (i) => i < shownTiles.length && isContinuation(training.vocab[shownTiles[i].id]);
+    const classes = shownTiles.map(({ id }, i) => `${shownTiles[i + 1]?.word ? "is-end " : ""}${inside(i + 1) ? "is-joined " : ""}${step > 0 && id === BYTES + step - 1 ? "is-new " : ""}${id === focus ? "is-focus " : ""}`);
     for (let i = 0; next !== undefined && i + 1 < shownTiles.length; i += 1) {
       if (shownTiles[i].id !== next.left || shownTiles[i + 1].id !== next.right || shownTiles[i + 1].word) continue;
       classes[i] += "is-left";
@@ -174,7 +190,10 @@ function render({ model, el }) {
     drawTiles(shownTiles.map(({ id }, i) => ({ bytes: training.vocab[id], id, className: classes[i] })));
     const hidden = replay.length - shownTiles.length;
     more.textContent = hidden > 0 ? `… and ${plural(hidden, "more symbol")}` : "";
-    tiles.note.textContent = `${plural(replay.length, "symbol")} for ${plural(training.bytes, "byte")}${next === undefined ? "" : "; underlined: merged next"}`;
+    const notes = [`${plural(replay.length, "symbol")} for ${plural(training.bytes, "byte")}`];
+    if (next !== undefined) notes.push("underlined: merged next");
+    if (shownTiles.some((_, i) => inside(i))) notes.push("tiles that touch: one character's bytes");
+    tiles.note.textContent = notes.join("; ");
   }
 
   function paintPairs(step) {
@@ -206,10 +225,9 @@ function render({ model, el }) {
   function paintCurve(step) {
     if (drawnPlot === null) {
       const lengths = [[BYTES, training.bytes], ...training.log.map(({ id, length }) => [id + 1, length])];
-      const whole = (value) => (Number.isInteger(value) ? integer(value) : "");
       const plot = chart({
-        x: { min: BYTES, max: BYTES + Math.max(steps(), 1), label: "vocabulary size (symbols)", format: whole },
-        y: { min: 0, max: Math.max(training.bytes, 1), label: "text length (symbols)", format: whole },
+        x: { min: BYTES, max: BYTES + Math.max(steps(), 1), label: "vocabulary size (symbols)", whole: true, format: integer },
+        y: { min: 0, max: Math.max(training.bytes, 1), label: "text length (symbols)", whole: true, format: integer },
         label: "Text length in symbols against vocabulary size; the table below has the numbers.",
       });
       const line = path(lengths, plot);
@@ -249,7 +267,7 @@ function render({ model, el }) {
       treeId.value = focus ?? "";
       treeId.setAttribute("aria-invalid", "false");
     }
-    const key = `${learned}/${focus}`;
+    const key = `${wanted}/${focus}`;
     if (key === drawnTree) return;
     drawnTree = key;
     if (focus === null) {
@@ -263,7 +281,9 @@ function render({ model, el }) {
 
   function sentence(step) {
     const next = training.log[step];
-    const ahead = next === undefined ? "" : ` Next: ${name(next.left)} + ${name(next.right)}, counted ${integer(next.count)}×.`;
+    const tied = replay.tied();
+    const ties = next !== undefined && tied.pairs > 1 && next.count === tied.count ? ` like ${plural(tied.pairs - 1, "other pair")}` : "";
+    const ahead = next === undefined ? "" : ` Next: ${name(next.left)} + ${name(next.right)}, counted ${integer(next.count)}×${ties}.`;
     if (training.bytes === 0) return "There is no text yet: type some, or choose an example.";
     if (step === 0) return steps() === 0 ? `No pair occurs twice among these ${plural(training.bytes, "byte")}: there is nothing to merge.` : `No merge yet: ${plural(training.bytes, "byte")}, each a symbol.${ahead}`;
     const { id, left, right, count, made, length } = training.log[step - 1];
@@ -294,7 +314,7 @@ function render({ model, el }) {
     figure.root.setAttribute("aria-busy", "false");
   };
   figure.draw(() => {
-    if (pause === 0 || JSON.stringify(inputs()) === learned) learn(paint);
+    if (pause === 0) learn(paint);
   });
 
   return () => {

@@ -3,7 +3,8 @@
 import { svg } from "./frame.js";
 import { significant } from "./format.js";
 
-const MARGIN = { left: 52, right: 14, top: 12, bottom: 40 };
+const MARGIN = { left: 30, right: 14, top: 12, bottom: 40 }; // and on the left, room for the longest tick
+const DIGIT = 7; // pixels
 
 /** Round tick values between min and max: about `count` on a linear axis, the decades on a log axis. */
 export function ticks(min, max, count = 4, log = false) {
@@ -31,22 +32,25 @@ export function scale({ min, max, log = false }, from, to) {
 
 /**
  * An empty plot: {node, x, y, marks}; put marks in `marks`, placed by the scales x and y. An axis is
- * {min, max, label, log, format}; a log axis must say so in its label.
+ * {min, max, label, log, whole, format}; a log axis must say so in its label, a whole one has ticks at integers only.
  */
 export function chart({ x, y, width = 400, height = 210, label }) {
-  const [left, right] = [MARGIN.left, width - MARGIN.right];
+  const yFormat = y.format ?? significant;
+  const ticksOf = (axis) => ticks(axis.min, axis.max, axis.count ?? 4, axis.log).filter((t) => !axis.whole || Number.isInteger(t));
+  const yTicks = ticksOf(y);
+  const left = MARGIN.left + DIGIT * Math.max(...yTicks.map((t) => yFormat(t).length));
+  const right = width - MARGIN.right;
   const [top, bottom] = [MARGIN.top, height - MARGIN.bottom];
   const sx = scale(x, left, right);
   const sy = scale(y, bottom, top);
   const text = (content, props) => svg("text", props, content);
-  const xTicks = ticks(x.min, x.max, x.count ?? 4, x.log);
-  const yTicks = ticks(y.min, y.max, y.count ?? 4, y.log);
+  const xTicks = ticksOf(x);
   const marks = svg("g");
   const node = svg(
     "svg",
     { class: "bw-chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label },
     yTicks.map((t) => svg("line", { class: "bw-grid", x1: left, x2: right, y1: sy(t), y2: sy(t) })),
-    yTicks.map((t) => text((y.format ?? significant)(t), { x: left - 6, y: sy(t) + 4, "text-anchor": "end" })),
+    yTicks.map((t) => text(yFormat(t), { x: left - 6, y: sy(t) + 4, "text-anchor": "end" })),
     svg("line", { class: "bw-axis", x1: left, x2: right, y1: bottom, y2: bottom }),
     xTicks.map((t) => svg("line", { class: "bw-axis", x1: sx(t), x2: sx(t), y1: bottom, y2: bottom + 4 })),
     xTicks.map((t) => text((x.format ?? significant)(t), { x: sx(t), y: bottom + 17, "text-anchor": "middle" })),

@@ -259,9 +259,10 @@ export function frame({ model, el }, { name, lead }) {
       else return false;
       return true;
     };
-    const sliderField = field(label, slider, { output });
-    sliderField.classList.add("bw-jump");
-    controls.append(h("div", { className: "bw-steps", role: "group", "aria-label": `${label}: steps` }, back, step, play, again));
+    const jump = field(label, slider, { output });
+    jump.classList.add("bw-jump");
+    const buttons = h("div", { className: "bw-buttons" }, back, step, play, again);
+    controls.append(h("div", { className: "bw-steps", role: "group", "aria-label": `${label}: steps` }, buttons, jump));
     return { show, stop, go };
   }
 

@@ -1,10 +1,9 @@
 // Brings the figures of a static page to life. A classic script, so that it also works from disk.
 //
-// The page holds, for each figure:
-//   <div class="book-widget" data-widget="bpe_merges" id="fig-bpe-merges">
-//     <script type="application/json">{"text": "…", "step": 0, …}</script>
-//     <div class="book-widget-fallback">words and a table</div>
-//   </div>
+// The page holds, for each figure, what BookWidget.twin() writes:
+//   div.book-widget with data-widget="bpe_merges" and id="fig-bpe-merges", and in it
+//     script with type="application/json": the state, {"text": "…", "step": 0, …}
+//     div.book-widget-fallback: words and a table
 // and, before or after this script, one classic script a kind of figure that registers its module's text:
 //   (window.bookWidgets ??= {})["bpe_merges"] = "const … export default { render, address: ['step', …] }";
 //

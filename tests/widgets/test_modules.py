@@ -1,0 +1,62 @@
+"""Several JavaScript files become one module: in order, with a clear refusal of what cannot be joined."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from llmlib.widgets import modules
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(modules, "_FILES", tmp_path)
+    modules.module_source.cache_clear()
+    yield tmp_path
+    modules.module_source.cache_clear()
+
+
+def write(folder: Path, **texts: str) -> None:
+    for name, text in texts.items():
+        (folder / f"{name}.js").write_text(text)
+
+
+def test_dependencies_come_first_and_once(folder):
+    write(
+        folder,
+        base="export const one = 1;\n",
+        left='import { one } from "./base.js";\nexport const two = one + one;\n',
+        top='import { one } from "./base.js";\nimport {\n  two,\n} from "./left.js";\nexport default { three: one + two };\n',
+    )
+    joined = modules.module_source("top")
+    assert "import" not in joined
+    assert re.findall(r"one = 1|two = one|three: one", joined) == ["one = 1", "two = one", "three: one"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ({"a": 'import { b } from "./b.js";\nexport const a = 1;\n', "b": 'import { a } from "./a.js";\nexport const b = 1;\n'}, "circle: a -> b -> a"),
+        ({"a": 'import { b } from "./b.js";\nfunction same() {}\n', "b": "export const b = 1;\nconst same = 2;\n"}, "both declare 'same'"),
+        ({"a": 'import { c } from "./b.js";\n', "b": "export const b = 1;\n"}, "does not export"),
+        ({"a": 'import { b as c } from "./b.js";\n', "b": "export const b = 1;\n"}, "does not export"),
+        ({"a": 'import b from "./b.js";\n', "b": "export const b = 1;\n"}, "not: import b"),
+        ({"a": 'import { x } from "https://example.org/x.js";\n'}, "not: import"),
+        ({"a": "const { x } = window;\n"}, "not: const { x }"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_joined_is_refused(folder, texts, message):
+    write(folder, **texts)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        modules.module_source("a")
+
+
+def test_a_missing_module_is_named(folder):
+    with pytest.raises(FileNotFoundError, match=r"no nothing\.js"):
+        modules.module_source("nothing")
+
+
+def test_every_figure_is_one_module_with_a_default_export():
+    joined = modules.module_source("bpe_merges")
+    assert len(re.findall(r"^export default \{ render", joined, re.M)) == 1
+    assert not re.search(r"^import\b", joined, re.M)
