@@ -1,10 +1,11 @@
 """A proof that a grammar is unambiguous: that no text has two derivations.
 
-Forget the memory, and let every slot write any of its words: the texts only become more, and so do the derivations of each. What is
-left is a finite automaton over words and punctuation marks. It is ambiguous if and only if two different walks through it spell
-the same text, and walks that have parted can be followed in step: put a marker on each, and move both along the same word. The
-search below visits every pair of places that two such walks can reach. If the walks never come together again (in one place, or both
-at the end), then no text has two derivations in the relaxed grammar, hence none in the strict one.
+Forget the memory, and let every slot write any of its words: the texts only become more, and so do the derivations of
+each. What is left is a finite automaton over words and punctuation marks. It is ambiguous if and only if two
+different walks through it spell the same text, and walks that have parted can be followed in step: put a marker on
+each, and move both along the same word. The search below visits every pair of places that two such walks can reach.
+If the walks never come together again (in one place, or both at the end), then no text has two derivations in the
+relaxed grammar, hence none in the strict one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ END = 0
 
 
 class _Edges:
-    """What can come next: single words, each with the places after it, and sets of words that share the place after them."""
+    """What can come next: single words, each with the places after it, and sets of words with one place after them."""
 
     __slots__ = ("sets", "words")
 
@@ -64,7 +65,7 @@ class _Edges:
 
 
 class _Automaton:
-    """Places are numbers; a place is a first item and the place after it. Items: a word, a branch of a trie, or a node."""
+    """Places are numbers; a place is a first item and the place after it. Items: words, branches of a trie, nodes."""
 
     def __init__(self) -> None:
         self.items: list[tuple] = [(None, END)]
@@ -170,7 +171,10 @@ def find_ambiguity(grammar: Grammar) -> str | None:
 
     while alone:
         edges = automaton.edges(alone.pop())
-        for then in [*(place for places in edges.words.values() for place in places), *(place for _, place in edges.sets)]:
+        for then in [
+            *(place for places in edges.words.values() for place in places),
+            *(place for _, place in edges.sets),
+        ]:
             if then not in seen:
                 seen.add(then)
                 alone.append(then)
@@ -186,7 +190,7 @@ def find_ambiguity(grammar: Grammar) -> str | None:
 
 
 def check_memory(grammar: Grammar) -> None:
-    """Raise ValueError if some way through the grammar looks back to a role not yet introduced, or introduces one twice.
+    """Raise ValueError if some story looks back to a role not yet introduced, or introduces one twice.
 
     >>> check_memory(Grammar((Text("The "), Say("pet", "", ["cat"])), {}))
     Traceback (most recent call last):

@@ -1,43 +1,51 @@
-"""The little English that the story world needs: a or an, plurals, past tense, -ing. By rule, with the irregular words listed."""
+"""The little English that the story world needs: articles, plurals, past tense, -ing; irregular words are listed."""
 
 from __future__ import annotations
 
 VOWELS = "aeiou"
 
 IRREGULAR_PLURALS = {
-    "child": "children", "foot": "feet", "goose": "geese", "leaf": "leaves", "loaf": "loaves", "man": "men", "mouse": "mice",
-    "ox": "oxen", "person": "people", "scarf": "scarves", "shelf": "shelves", "tooth": "teeth", "wife": "wives",
-    "wolf": "wolves", "woman": "women", "knife": "knives", "calf": "calves", "half": "halves", "thief": "thieves",
-    "elf": "elves", "dwarf": "dwarves", "potato": "potatoes", "tomato": "tomatoes", "hero": "heroes", "echo": "echoes",
-    "dormouse": "dormice", "sheep": "sheep", "deer": "deer", "trout": "trout", "salmon": "salmon", "fish": "fish",
-    "grouse": "grouse", "moose": "moose", "mayfly": "mayflies", "starfish": "starfish", "jellyfish": "jellyfish",
-    "goldfish": "goldfish", "silverfish": "silverfish", "bookshelf": "bookshelves", "mango": "mangoes",
+    "child": "children", "foot": "feet", "goose": "geese", "leaf": "leaves", "loaf": "loaves", "man": "men",
+    "mouse": "mice", "ox": "oxen", "person": "people", "scarf": "scarves", "shelf": "shelves", "tooth": "teeth",
+    "wife": "wives", "wolf": "wolves", "woman": "women", "knife": "knives", "calf": "calves", "half": "halves",
+    "thief": "thieves", "elf": "elves", "dwarf": "dwarves", "potato": "potatoes", "tomato": "tomatoes",
+    "hero": "heroes", "echo": "echoes", "dormouse": "dormice", "sheep": "sheep", "deer": "deer", "trout": "trout",
+    "salmon": "salmon", "fish": "fish", "grouse": "grouse", "moose": "moose", "mayfly": "mayflies",
+    "starfish": "starfish", "jellyfish": "jellyfish", "goldfish": "goldfish", "silverfish": "silverfish",
+    "bookshelf": "bookshelves", "mango": "mangoes",
 }  # fmt: skip
 
 IRREGULAR_PASTS = {
-    "be": "was", "bend": "bent", "bite": "bit", "blow": "blew", "break": "broke", "bring": "brought", "begin": "began", "burst": "burst", "build": "built",
-    "buy": "bought", "catch": "caught", "climb": "climbed", "come": "came", "creep": "crept", "cut": "cut", "dig": "dug",
-    "do": "did", "draw": "drew", "dream": "dreamed", "drink": "drank", "drive": "drove", "eat": "ate", "fall": "fell",
-    "feed": "fed", "feel": "felt", "find": "found", "fly": "flew", "fold": "folded", "forget": "forgot", "get": "got",
-    "give": "gave", "go": "went", "grind": "ground", "grow": "grew", "hang": "hung", "have": "had", "hear": "heard",
-    "hide": "hid", "hit": "hit", "hold": "held", "hurt": "hurt", "keep": "kept", "know": "knew", "lay": "laid",
-    "lead": "led", "leap": "leapt", "leave": "left", "lend": "lent", "let": "let", "lie": "lay", "light": "lit",
-    "lose": "lost", "make": "made", "mean": "meant", "mow": "mowed", "put": "put", "read": "read", "ride": "rode",
-    "ring": "rang", "rise": "rose", "run": "ran", "say": "said", "see": "saw", "sell": "sold", "send": "sent", "sew": "sewed",
-    "shake": "shook", "weep": "wept", "shear": "sheared", "shine": "shone", "show": "showed", "shut": "shut", "sing": "sang", "sit": "sat",
-    "sleep": "slept", "slide": "slid", "speak": "spoke", "spin": "spun", "stand": "stood", "steal": "stole",
-    "stick": "stuck", "string": "strung", "stride": "strode", "sweep": "swept", "swim": "swam", "swing": "swung",
-    "take": "took", "teach": "taught", "tell": "told", "think": "thought", "throw": "threw", "tread": "trod",
-    "wake": "woke", "wear": "wore", "weave": "wove", "win": "won", "wind": "wound", "write": "wrote", "set": "set",
-    "split": "split", "spread": "spread", "shoot": "shot", "knit": "knitted", "sow": "sowed", "bind": "bound",
-    "paddle": "paddled", "waltz": "waltzed", "whizz": "whizzed", "quiz": "quizzed",
+    "be": "was", "bend": "bent", "bite": "bit", "blow": "blew", "break": "broke", "bring": "brought",
+    "begin": "began", "burst": "burst", "build": "built", "buy": "bought", "catch": "caught", "climb": "climbed",
+    "come": "came", "creep": "crept", "cut": "cut", "dig": "dug", "do": "did", "draw": "drew", "dream": "dreamed",
+    "drink": "drank", "drive": "drove", "eat": "ate", "fall": "fell", "feed": "fed", "feel": "felt",
+    "find": "found", "fly": "flew", "fold": "folded", "forget": "forgot", "get": "got", "give": "gave",
+    "go": "went", "grind": "ground", "grow": "grew", "hang": "hung", "have": "had", "hear": "heard", "hide": "hid",
+    "hit": "hit", "hold": "held", "hurt": "hurt", "keep": "kept", "know": "knew", "lay": "laid", "lead": "led",
+    "leap": "leapt", "leave": "left", "lend": "lent", "let": "let", "lie": "lay", "light": "lit", "lose": "lost",
+    "make": "made", "mean": "meant", "mow": "mowed", "put": "put", "read": "read", "ride": "rode", "ring": "rang",
+    "rise": "rose", "run": "ran", "say": "said", "see": "saw", "sell": "sold", "send": "sent", "sew": "sewed",
+    "shake": "shook", "weep": "wept", "shear": "sheared", "shine": "shone", "show": "showed", "shut": "shut",
+    "sing": "sang", "sit": "sat", "sleep": "slept", "slide": "slid", "speak": "spoke", "spin": "spun",
+    "stand": "stood", "steal": "stole", "stick": "stuck", "string": "strung", "stride": "strode", "sweep": "swept",
+    "swim": "swam", "swing": "swung", "take": "took", "teach": "taught", "tell": "told", "think": "thought",
+    "throw": "threw", "tread": "trod", "wake": "woke", "wear": "wore", "weave": "wove", "win": "won",
+    "wind": "wound", "write": "wrote", "set": "set", "split": "split", "spread": "spread", "shoot": "shot",
+    "knit": "knitted", "sow": "sowed", "bind": "bound", "paddle": "paddled", "waltz": "waltzed", "whizz": "whizzed",
+    "quiz": "quizzed",
 }  # fmt: skip
 
 DOUBLING = frozenset(
-    "bat beg chat chop clap dip drag drop dig flap flip hop hug hum jog knit mop nap nod pat plan plod pop rub run scrub "
-    "shop sip sit skid skip slip spin stir stop strum swim tap tip trap trim trip trot tug wag wrap zip win cut put hit let "
-    "get shut set split bob dab grin jot pin prod rap rip scrap slam snap step strut swap travel trek whip zigzag forget begin grip".split()
-)
+    [
+        "bat", "beg", "chat", "chop", "clap", "dip", "drag", "drop", "dig", "flap", "flip", "hop", "hug", "hum",
+        "jog", "knit", "mop", "nap", "nod", "pat", "plan", "plod", "pop", "rub", "run", "scrub", "shop", "sip",
+        "sit", "skid", "skip", "slip", "spin", "stir", "stop", "strum", "swim", "tap", "tip", "trap", "trim",
+        "trip", "trot", "tug", "wag", "wrap", "zip", "win", "cut", "put", "hit", "let", "get", "shut", "set",
+        "split", "bob", "dab", "grin", "jot", "pin", "prod", "rap", "rip", "scrap", "slam", "snap", "step",
+        "strut", "swap", "travel", "trek", "whip", "zigzag", "forget", "begin", "grip",
+    ]
+)  # fmt: skip
 SILENT_H = ("hour", "honest", "honour", "heir")
 LIKE_YOU = ("uni", "use", "usu", "eu", "ukulele", "ute", "one-", "unit")
 
@@ -72,7 +80,7 @@ def plural(words: str) -> str:
 
 
 def _first(words: str, change: dict[str, str], ending: str) -> str:
-    """Inflect the first of the words: from the table, or by the spelling rules for an ending that starts with a vowel."""
+    """Inflect the first word: from the table, or by the spelling rules for an ending that starts with a vowel."""
     verb, space, rest = words.partition(" ")
     if verb in change:
         verb = change[verb]

@@ -1,4 +1,4 @@
-"""A probabilistic grammar with a memory: sample a text, its exact log-probability, and the exact entropy of all its texts.
+"""A probabilistic grammar with a memory: sample texts with their exact log-probability; the exact entropy of all texts.
 
 Five kinds of node are enough to write stories:
 
@@ -8,10 +8,11 @@ Five kinds of node are enough to write stories:
 - `Say` writes a form of the word that a role remembers. It chooses nothing: it looks back.
 - `Nest` writes nothing: it marks how deep a story stands inside another.
 
-Only `Choice` and `Pick` are random. A *derivation* is the list of what they chose; the probability of a derivation is the
-product of the probabilities of its choices. Which nodes are visited is settled by the `Choice`s alone, whose probabilities never
-change; the words only fill the slots. This independence of plot and words is what makes the entropy computable: by the chain
-rule it is the sum over all nodes of (expected visits) x (entropy of the node's own choice), see `Grammar.entropy`.
+Only `Choice` and `Pick` are random. A *derivation* is the list of what they chose; the probability of a derivation is
+the product of the probabilities of its choices. Which nodes are visited is settled by the `Choice`s alone, whose
+probabilities never change; the words only fill the slots. This independence of plot and words is what makes the
+entropy computable: by the chain rule it is the sum over all nodes of (expected visits) x (entropy of the node's own
+choice), see `Grammar.entropy`.
 """
 
 from __future__ import annotations
@@ -86,8 +87,9 @@ class Say:
 class Pick:
     """Draws an entry and writes it as `words[entry]`; remembers it under `role` ("" for none).
 
-    `differs` names roles whose entries are excluded. `given` names a role that decides which entries fit: then `dists[kind]` is
-    a distribution over `fitting[kind]`, the entries for that kind; otherwise the only key of both is "".
+    `differs` names roles whose entries are excluded. `given` names a role that decides which entries fit: then
+    `dists[kind]` is a distribution over `fitting[kind]`, the entries for that kind; otherwise the only key of both is
+    "".
     """
 
     role: str
@@ -136,7 +138,8 @@ class Grammar:
     """A start `plan` (a tuple of nodes), and for each role its (prior distribution, the roles it differs from).
 
     >>> pet = Pick("pet", "pets", ["cat", "dog"], {"": Categorical([1, 1])}, {"": [0, 1]})
-    >>> likes = Choice("likes", Categorical([1, 3]), ((Text(" slept."),), (Text(" ran, and the "), Say("pet", "", pet.words), Text(" barked."))))
+    >>> ran = (Text(" ran, and the "), Say("pet", "", pet.words), Text(" barked."))
+    >>> likes = Choice("likes", Categorical([1, 3]), ((Text(" slept."),), ran))
     >>> g = Grammar((Text("The "), pet, likes), {"pet": (pet.dists[""], ())})
     >>> [(d.text, round(d.log_prob, 3)) for d in g.derivations()][:2]
     [('The cat slept.', -2.079), ('The cat ran, and the cat barked.', -0.981)]
@@ -150,9 +153,12 @@ class Grammar:
         self._memo: dict[object, object] = {}
 
     def derive(self, select: Callable[[Categorical, Sequence[int]], int], steps: list | None = None) -> Derivation:
-        """Walk the grammar once. `select(distribution, excluded)` settles each choice; `steps` collects (node, entry, piece).
+        """Walk the grammar once. `select(distribution, excluded)` settles each choice.
 
-        `select=lambda d, excluded: d.draw(rng, excluded)` samples; handing back recorded choices replays a derivation.
+        `steps` collects (node, entry, piece).
+
+        `select=lambda d, excluded: d.draw(rng, excluded)` samples; handing back recorded choices replays a
+        derivation.
         """
         pieces: list[str] = []
         choices: list[int] = []
@@ -182,7 +188,9 @@ class Grammar:
                     memory[node.role] = entry
                 pieces.append(node.words[entry])
             if steps is not None and kind is not Choice:
-                steps.append((node, memory.get(node.role) if kind is Say else entry if kind is Pick else None, pieces[-1]))
+                steps.append(
+                    (node, memory.get(node.role) if kind is Say else entry if kind is Pick else None, pieces[-1])
+                )
         return Derivation("".join(pieces), log_prob, tuple(choices))
 
     def sample(self, random: Callable[[], float]) -> Derivation:
@@ -200,7 +208,7 @@ class Grammar:
         while True:
             sizes: list[list[int]] = []
 
-            def select(dist: Categorical, excluded: Sequence[int], sizes: list[list[int]] = sizes) -> int:
+            def select(dist: Categorical, excluded: Sequence[int], sizes: list = sizes, prefix: list = prefix) -> int:
                 allowed = [i for i in range(len(dist.p)) if i not in excluded]
                 sizes.append(allowed)
                 return prefix[len(sizes) - 1] if len(sizes) <= len(prefix) else allowed[0]
@@ -215,10 +223,10 @@ class Grammar:
             allowed = sizes[len(prefix) - 1]
             prefix[-1] = allowed[allowed.index(prefix[-1]) + 1]
 
-    # Exact expectations -------------------------------------------------------------------------------------------------
+    # Exact expectations -------------------------------------------------------------------------------------
 
     def visits(self) -> dict[Node, float]:
-        """For each node, how often an average story passes through it. A node shared by several plans is counted in all."""
+        """For each node, how often an average story passes through it, in whichever plans it stands."""
         if "visits" not in self._memo:
             order: list[Node] = []
             seen: set[Node] = set()
@@ -276,11 +284,11 @@ class Grammar:
         return total
 
     def entropy(self) -> float:
-        """The entropy of a story in nats, exactly: sum over nodes of expected visits x entropy of the node's own choice."""
+        """Nats a story, exactly: the sum over nodes of expected visits x entropy of the node's own choice."""
         return fsum(count * self.node_entropy(node) for node, count in self.visits().items())
 
     def node_entropy(self, node: Node) -> float:
-        """Nats of one node's own choice, averaged over what the roles that it looks at remember; 0 if it chooses nothing."""
+        """Nats of one node's own choice, averaged over what its roles remember; 0 if it chooses nothing."""
         if type(node) is Choice:
             return node.dist.entropy()
         if type(node) is not Pick:

@@ -1,10 +1,11 @@
 """Parsing: from a text alone back to the choices that wrote it, and so to its log-probability.
 
-The parser walks the grammar as a writer does, but instead of drawing it tries: at each choice, every alternative that agrees
-with the text. It is exhaustive: it comes back with *every* derivation, so "exactly one" is something that it can find out.
+The parser walks the grammar as a writer does, but instead of drawing it tries: at each choice, every alternative that
+agrees with the text. It is exhaustive: it comes back with *every* derivation, so "exactly one" is something that it
+can find out.
 
-A *relaxed* parse lets every backward look (`Say`) write any word that the slot could ever hold, and notes whether it is the right
-one. So a text with the right form but a wrong memory is told apart from a text that is no story at all.
+A *relaxed* parse lets every backward look (`Say`) write any word that the slot could ever hold, and notes whether it
+is the right one. So a text with the right form but a wrong memory is told apart from a text that is no story at all.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ class Recall:
 
 @dataclass
 class Parse:
-    """All derivations of a text (`found`), and for a text without one, how far it could be followed and what was expected."""
+    """All derivations of a text (`found`); without one, how far it could be followed and what was expected there."""
 
     found: list[Derivation] = field(default_factory=list)
-    recalls: list[list[Recall]] = field(default_factory=list)  # of a relaxed parse: for each one found, else for the furthest
+    recalls: list[list[Recall]] = field(
+        default_factory=list
+    )  # of a relaxed parse: for each one found, else for the furthest
     furthest: int = 0
     expected: list[str] = field(default_factory=list)
     unfinished: bool = False
@@ -83,7 +86,7 @@ class Parser:
         result, size = Parse(), len(text)
         best: list[tuple] = []  # of the furthest point: (position, what was expected, notes)
 
-        # A task is a continuation (node, rest) with the state in which it is reached; choices and notes are linked lists.
+        # A task is a continuation (node, rest) with the state in which it is reached. Choices, notes: linked lists.
         rest = None
         for node in reversed(self.grammar.plan):
             rest = (node, rest)
@@ -109,7 +112,7 @@ class Parser:
                             best.append((pos, right, notes))
                         break
                     index, lengths = self.table(node.words, None)
-                    said = [word for n in lengths if (word := text[pos : pos + n]) in index]
+                    said = [word for n in lengths if pos + n <= size and (word := text[pos : pos + n]) in index]
                     for word in said:
                         recall = Recall(node, pos, pos + len(word), word, word if right is None else right)
                         tasks.append((rest, pos + len(word), memory, log_prob, trail, (recall, notes)))
@@ -136,15 +139,17 @@ class Parser:
                 elif kind is Pick:
                     fit = "" if not node.given else node.kinds[memory[node.given]] if node.given in memory else None
                     index, lengths = self.table(node.words, node.fitting.get(fit))
-                    agree = [(word, i) for n in lengths if (i := index.get(word := text[pos : pos + n])) is not None]
-                    if relaxed and node.given and not agree:
-                        index, lengths = self.table(node.words, None)
-                        said = [word for n in lengths if (word := text[pos : pos + n]) in index]
-                        for word in said:
-                            recall = Recall(node, pos, pos + len(word), word, None)
-                            tasks.append((rest, pos + len(word), memory, log_prob, trail, (recall, notes)))
-                        if said:
-                            break
+                    agree = [
+                        (word, i)
+                        for n in lengths
+                        if pos + n <= size and (i := index.get(word := text[pos : pos + n])) is not None
+                    ]
+                    if relaxed and node.given and fit is not None:  # also words that fit another kind
+                        others, lengths = self.table(node.words, None)
+                        for n in lengths:
+                            if pos + n <= size and (word := text[pos : pos + n]) in others and word not in index:
+                                recall = Recall(node, pos, pos + n, word, None)
+                                tasks.append((rest, pos + n, memory, log_prob, trail, (recall, notes)))
                     excluded = [memory[role] for role in node.differs if role in memory] if node.differs else ()
                     for word, i in agree:
                         end, note = pos + len(word), notes
@@ -154,7 +159,9 @@ class Parser:
                         elif i in excluded:
                             continue
                         now = {**memory, node.role: node.fitting[fit][i]} if node.role else memory
-                        chance = 0.0 if fit is None else node.dists[fit].log_prob(i, excluded if i not in excluded else ())
+                        chance = (
+                            0.0 if fit is None else node.dists[fit].log_prob(i, excluded if i not in excluded else ())
+                        )
                         tasks.append((rest, end, now, log_prob + chance, (i, trail), note))
                     if explain:
                         best.extend((pos, word, notes) for word in index)
@@ -179,7 +186,11 @@ class Parser:
                 n += 1
             ended = pos + n == len(text) and n < len(expected)
             if not ended:  # back to the start of the word
-                while 0 < n < len(expected) and expected[n - 1].isalpha() and (expected[n].isalpha() or text[pos + n : pos + n + 1].isalpha()):
+                while (
+                    0 < n < len(expected)
+                    and expected[n - 1].isalpha()
+                    and (expected[n].isalpha() or text[pos + n : pos + n + 1].isalpha())
+                ):
                     n -= 1
             agreed.append((pos + n, expected[n:], notes, ended))
         result.furthest = max(item[0] for item in agreed)

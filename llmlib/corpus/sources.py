@@ -14,13 +14,20 @@ from pathlib import Path
 
 SEPARATOR = "\n\n"
 TEXT_SUFFIXES = frozenset(
-    ".txt .text .md .markdown .rst .org .tex .bib .csv .tsv .json .jsonl .yaml .yml .toml .ini .cfg .xml .html .htm .css .js .ts "
-    ".py .pyi .ipynb .c .h .cpp .hpp .java .go .rs .rb .sh .sql .r .jl .lua .log .srt".split()
-)
+    [
+        ".txt", ".text", ".md", ".markdown", ".rst", ".org", ".tex", ".bib", ".csv", ".tsv", ".json", ".jsonl",
+        ".yaml", ".yml", ".toml", ".ini", ".cfg", ".xml", ".html", ".htm", ".css", ".js", ".ts", ".py", ".pyi",
+        ".ipynb", ".c", ".h", ".cpp", ".hpp", ".java", ".go", ".rs", ".rb", ".sh", ".sql", ".r", ".jl", ".lua",
+        ".log", ".srt",
+    ]
+)  # fmt: skip
 # Tables, bundled copies, tests, and the sources of the reference topics (read as topics instead).
 SKIPPED = frozenset(
-    "site-packages dist-packages test tests idlelib turtledemo lib2to3 ensurepip encodings pydoc_data __pycache__ _vendor".split()
-)
+    [
+        "site-packages", "dist-packages", "test", "tests", "idlelib", "turtledemo", "lib2to3", "ensurepip",
+        "encodings", "pydoc_data", "__pycache__", "_vendor",
+    ]
+)  # fmt: skip
 TOO_LITTLE = 100_000
 
 
@@ -47,7 +54,7 @@ def _docstrings(node: ast.AST) -> Iterator[str]:
 
 
 def _compiled_docs() -> Iterator[str]:
-    """The docstrings of what is written in C: the built-in types and functions, and the modules inside the interpreter."""
+    """The docstrings of what is written in C: built-in types and functions, and modules inside the interpreter."""
     written_in_c = (inspect.isclass, inspect.isbuiltin, inspect.isroutine, inspect.isdatadescriptor)
     for name in ["builtins", *sorted(set(sys.builtin_module_names) - {"builtins", "__main__"})]:
         module = importlib.import_module(name)
@@ -66,7 +73,7 @@ def _compiled_docs() -> Iterator[str]:
 
 
 def _topics() -> list[str]:
-    """The language reference that `help("assert")` prints, one text a topic; none where the interpreter comes without it."""
+    """The language reference that `help("assert")` prints, a text a topic; none where the interpreter has none."""
     try:
         topics = importlib.import_module("pydoc_data.topics").topics
     except ImportError:
@@ -107,7 +114,7 @@ def python_docs() -> str:
 
 @lru_cache(maxsize=1)
 def python_source() -> str:
-    """The source code of the standard library, about 9 MB of Python, in order of the files' paths, joined by a blank line.
+    """The source code of the standard library: 8 MB of Python in order of the files' paths, joined by a blank line.
 
     >>> "def python_source" in python_source(), "import os" in python_source()
     (False, True)
@@ -117,15 +124,18 @@ def python_source() -> str:
     source = SEPARATOR.join(data.decode("utf-8", "replace").replace("\r\n", "\n") for _, data in _library())
     if len(source) < TOO_LITTLE:
         where = sysconfig.get_path("stdlib")
-        raise RuntimeError(f"This Python comes without its library's sources ({where} has none): use load_text() instead.")
+        raise RuntimeError(
+            f"This Python comes without its library's sources ({where} has none): use load_text() instead."
+        )
     return source
 
 
 def load_text(path: str | os.PathLike) -> str:
     """The text of a file, or of all text files in a folder and its subfolders.
 
-    A file is read whatever its name ends in; in a folder, those with one of `TEXT_SUFFIXES`, in order of their paths, hidden
-    ones and links to folders left out, joined by a blank line. Text is UTF-8; a byte order mark is dropped, nothing else.
+    A file is read whatever its name ends in; in a folder, those with one of `TEXT_SUFFIXES`, in order of their paths,
+    hidden ones and links to folders left out, joined by a blank line. Text is UTF-8; a byte order mark is dropped,
+    nothing else.
 
     Raises FileNotFoundError or ValueError, with a sentence that says which file, where, and what to do.
     """
@@ -146,7 +156,7 @@ def load_text(path: str | os.PathLike) -> str:
     texts = [text for file in sorted(found) if (text := _read(file)).strip()]
     if not texts:
         raise ValueError(
-            f"The folder {str(path)!r} holds no text: no file that is not empty and ends in .txt, .md, .py or the like. "
+            f"The folder {str(path)!r} holds no text: no file that ends in .txt, .md, .py and is not empty. "
             "To read a file with another ending, give its own path."
         )
     return SEPARATOR.join(texts)
@@ -173,7 +183,8 @@ def hub_texts(name: str, split: str = "train", field: str = "text") -> Iterator[
 
     Needs internet and the package `datasets`, which this book does not install.
 
-    Raises RuntimeError without the package, and ValueError if the data set cannot be opened or has no such field of text.
+    Raises RuntimeError without the package, and ValueError if the data set cannot be opened or has no such field of
+    text.
     """
     try:
         load_dataset = importlib.import_module("datasets").load_dataset

@@ -1,44 +1,31 @@
 """The story world: short stories for a model to learn from, whose every probability is known.
 
-The world is written in three data files: `words.toml` (what there is), `characters.toml` (who lives there) and `plots.toml` (how
-stories go). `StoryWorld` reads them as a probabilistic grammar (see `grammar.py`) and so can draw any amount of stories, tell
-each one's exact log-probability from its text alone, and say how much a perfect model of these stories must lose: the
-entropy.
+The world is written in three data files: `words.toml` (what there is), `characters.toml` (who lives there) and
+`plots.toml` (how stories go). `StoryWorld` reads them as a probabilistic grammar (see `grammar.py`) and so can draw
+any amount of stories, tell each one's exact log-probability from its text alone, and say how much a perfect model of
+these stories must lose: the entropy.
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from importlib.resources import files
-from itertools import count, islice, zip_longest
+from itertools import count
 from random import Random
 
-from llmlib.corpus.grammar import Choice, Derivation, Grammar, Nest, Pick, Say
+from llmlib.corpus.cast import ATTRIBUTES, Character, characters, lexicons, read_data
+from llmlib.corpus.grammar import Grammar, Nest, Pick, Say
 from llmlib.corpus.parsing import Parse, Parser, Recall
 from llmlib.corpus.sources import SEPARATOR
-from llmlib.corpus.templates import Compiler, Lexicon, Role
+from llmlib.corpus.templates import Compiler, Role
 
-ATTRIBUTES = ("species", "coat", "trait", "home", "food", "hobby", "fear")
-PRONOUNS = {"she": ("she", "he"), "him": ("her", "him"), "his": ("her", "his"), "himself": ("herself", "himself")}
 WORD = re.compile(r"[A-Za-z']+(?:-[A-Za-z]+)*")
 
 
 class NotAStory(ValueError):
     """The text is no story of this world; the message says where it stops being one."""
-
-
-@dataclass(frozen=True)
-class Character:
-    """Someone with a name, a pronoun and one value of each attribute; `rank` 1 is met most often."""
-
-    rank: int
-    name: str
-    she: bool
-    attributes: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -117,10 +104,11 @@ class Story:
 
 @dataclass(frozen=True)
 class Report:
-    """What is right and wrong about a text. `facts` and `references` are those met as far as the text could be followed.
+    """What is right and wrong about a text. `facts`, `references`: those met as far as the text could be followed.
 
-    `grammatical`: a story in form, whatever it remembers. `facts_ok`, `references_ok`: no fact against the character table; every
-    name, thing and pronoun that looks back agrees with what it looks back to. `ends`: the last sentences are an ending.
+    `grammatical`: a story in form, whatever it remembers. `facts_ok`, `references_ok`: no fact against the character
+    table; every name, thing and pronoun that looks back agrees with what it looks back to. `ends`: the last sentences
+    are an ending.
     """
 
     grammatical: bool
@@ -143,71 +131,17 @@ class Report:
         return self.grammatical and self.facts_ok and self.references_ok
 
 
-def _read(name: str) -> dict:
-    return tomllib.loads(files("llmlib.corpus").joinpath(name).read_text(encoding="ascii"))
-
-
-def _words(listed: str) -> list[str]:
-    return [" ".join(word.split()) for word in listed.split(",")]
-
-
-def _deal(values: list[str], n: int, seed: str) -> list[str]:
-    """n values, all about equally often, in an order that depends on `seed` alone."""
-    draw = Random(seed).random
-    dealt: list[str] = []
-    while len(dealt) < n:
-        dealt.extend(value for _, value in sorted((draw(), value) for value in values))
-    return dealt[:n]
-
-
-@lru_cache(maxsize=1)
-def characters() -> tuple[Character, ...]:
-    """Everyone who lives in the story world, most often met first.
-
-    >>> mina = characters()[0]
-    >>> mina.name, mina.attributes["species"] == characters()[0].attributes["species"], len(characters())
-    ('Mina', True, 304)
-    """
-    data = _read("characters.toml")
-    she, he = (_words(data["names"][key]) for key in ("she", "he"))
-    names = [(name, i == 0) for pair in zip_longest(she, he) for i, name in enumerate(pair) if name]
-    dealt = {key: _deal(_words(data["attributes"][key]), len(names), f"story world: {key}") for key in ATTRIBUTES}
-    return tuple(
-        Character(i + 1, name, is_she, {key: dealt[key][i] for key in ATTRIBUTES})
-        for i, (name, is_she) in enumerate(names)
-    )
-
-
-def _lexicons(exponent: float) -> dict[str, Lexicon]:
-    """All lexicons, weighted by Zipf's law: 1 / (rank + shift)^exponent, without shift for characters."""
-    lexicons = {}
-    for name, lists in _read("words.toml").items():
-        ranked = []  # the lists of all kinds, merged so that each keeps its order and they run out together
-        for kind, listed in lists.items():
-            words = _words(listed)
-            ranked += [((i + 0.5) / len(words), word, kind if len(lists) > 1 else "") for i, word in enumerate(words)]
-        ranked.sort(key=lambda item: item[0])
-        weights = [(rank + 2.7) ** -exponent for rank in range(1, len(ranked) + 1)]
-        lexicons[name] = Lexicon(name, [w for _, w, _ in ranked], [k for _, _, k in ranked], weights)
-    cast = characters()
-    attributes = {key: [c.attributes[key] for c in cast] for key in ATTRIBUTES}
-    attributes |= {form: [pair[0] if c.she else pair[1] for c in cast] for form, pair in PRONOUNS.items()}
-    weights = [c.rank**-exponent for c in cast]
-    lexicons["character"] = Lexicon("character", [c.name for c in cast], [""] * len(cast), weights, attributes)
-    return lexicons
-
-
 class StoryWorld:
-    """The world at one `difficulty` from 0 to 1: harder stories are longer, nest deeper and use rarer words and characters.
+    """The world at one `difficulty` from 0 to 1: harder stories are longer, nest deeper, and use rarer words.
 
-    The default, 0.5, is the mixture that the whole book trains on; there, characters are met with probability in proportion to
-    1/rank.
+    The default, 0.5, is the mixture that the whole book trains on; there, characters are met with probability in
+    proportion to 1/rank.
 
     >>> world = StoryWorld()
     >>> story = next(world.stories(seed=1))
     >>> world.parse(story.text).log_prob == story.log_prob
     True
-    >>> 100 < world.entropy() < 200
+    >>> 90 < world.entropy() < 120  # nats a story
     True
 
     Raises ValueError for a difficulty outside [0, 1].
@@ -217,21 +151,22 @@ class StoryWorld:
         if not 0 <= difficulty <= 1:
             raise ValueError(f"The difficulty is a number from 0 (easy) to 1 (hard); given {difficulty!r}.")
         self.difficulty = difficulty
-        plots = _read("plots.toml")
-        self.lexicons = _lexicons(exponent=1.4 - 0.8 * difficulty)
-        roles = {
+        plots = read_data("plots.toml")
+        self.lexicons = lexicons(exponent=1.4 - 0.8 * difficulty)
+        self.roles = {
             name: Role(role) if isinstance(role, str) else Role(role["lexicon"], tuple(role["differs"]))
             for name, role in plots["roles"].items()
         }
-        rules = {
+        self.rules = {
             name: text.strip().split("\n") for part in ("phrases", "sentences") for name, text in plots[part].items()
         }
-        self._compiler = Compiler(rules, self.lexicons, roles, plots["sentences"], difficulty)
+        self.sentences = frozenset(plots["sentences"])
+        self._compiler = Compiler(self.rules, self.lexicons, self.roles, self.sentences, difficulty)
         self.grammar: Grammar = self._compiler.grammar("story")
         self._parser = Parser(self.grammar)
         self._word_log_p = {name: self._compiler.dist(name).log_p for name in self.lexicons}
 
-    # Writing ------------------------------------------------------------------------------------------------------------
+    # Writing ------------------------------------------------------------------------------------------------
 
     def sample(self, random: Random) -> Story:
         """One story. Only `random.random()` is called, whose numbers are the same in every version of Python."""
@@ -239,15 +174,15 @@ class StoryWorld:
         return Story(made.text, made.log_prob, made.choices, self)
 
     def stories(self, seed: int, n: int | None = None) -> Iterator[Story]:
-        """n stories, or without end if n is None. The same seed gives the same stories; other seeds give independent ones."""
+        """n stories, or without end if n is None: the same for the same seed, independent for another."""
         random = Random(seed)
         for _ in range(n) if n is not None else count():
             yield self.sample(random)
 
-    # What is known exactly ----------------------------------------------------------------------------------------------
+    # What is known exactly ----------------------------------------------------------------------------------
 
     def entropy(self) -> float:
-        """Nats a story, exactly: the least that any model can lose on average. E per token = entropy / mean tokens a story."""
+        """Nats a story, exactly: the least that any model can lose. E per token = entropy / mean tokens a story."""
         return self.grammar.entropy()
 
     @property
@@ -256,7 +191,7 @@ class StoryWorld:
 
     @cached_property
     def facts(self) -> tuple[Fact, ...]:
-        """All facts that stories state, most often stated first; `rate` is the exact mean number of mentions a story."""
+        """All facts that stories state, most often stated first; `rate` is the exact mean of mentions a story."""
         rates: dict[tuple[int, str], float] = {}
         for node, visits in self.grammar.visits().items():
             if type(node) is Say and (attribute := node.form.partition(":")[0]) in ATTRIBUTES:
@@ -280,7 +215,7 @@ class StoryWorld:
         """Nats: how common a drawn word is in its lexicon."""
         return self._word_log_p[node.lexicon][entry]
 
-    # Reading ------------------------------------------------------------------------------------------------------------
+    # Reading ------------------------------------------------------------------------------------------------
 
     def parse(self, text: str) -> Story:
         """The story with this text, its log-probability and its choices, recovered from the text alone.
@@ -321,9 +256,14 @@ class StoryWorld:
             return f"The text ends at character {len(text)} before the story does; it could go on with {options}."
         before, after = text[max(0, result.furthest - 30) : result.furthest], text[result.furthest :][:20]
         if not options:
-            return f"At character {result.furthest} the story has ended (...{before!r}), but the text goes on: {after!r}."
+            return (
+                f"At character {result.furthest} the story has ended (...{before!r}), but the text goes on: {after!r}."
+            )
         more = f" or {len(result.expected) - 3} others" if len(result.expected) > 3 else ""
-        return f"At character {result.furthest}, after {before!r}, no story goes on with {after!r}; expected {options}{more}."
+        return (
+            f"At character {result.furthest}, after {before!r}, no story goes on with {after!r}; "
+            f"expected {options}{more}."
+        )
 
 
 @lru_cache(maxsize=8)
@@ -341,7 +281,7 @@ def stories(seed: int, n: int | None = None, difficulty: float = 0.5) -> Iterato
 
 
 def story_text(n_bytes: int, seed: int, difficulty: float = 0.5) -> str:
-    r"""About n_bytes of stories, joined by a blank line ("\n\n"), for training a tokenizer: the first to reach n_bytes is the last.
+    r"""About n_bytes of stories (the first to reach n_bytes is the last), joined by a blank line ("\n\n").
 
     >>> text = story_text(5000, seed=0)
     >>> 5000 <= len(text) < 8000, text.isascii()

@@ -1,18 +1,19 @@
 """Templates: the notation in which the story world is written, and its translation into the nodes of a grammar.
 
-A rule is a list of alternatives, one a line. An alternative may begin with its weight, `3 |`, or with two, `4/1 |`: the weight at
-difficulty 0 and at difficulty 1, with a straight line between them. A lone `-` is the empty alternative. Slots in braces:
+A rule is a list of alternatives, one a line. An alternative may begin with its weight, `3 |`, or with two, `4/1 |`:
+the weight at difficulty 0 and at difficulty 1, with a straight line between them. A lone `-` is the empty
+alternative. Slots in braces:
 
     {rule}           go on with this rule
     {+thing}         introduce the role `thing`: draw a word from its lexicon, write it, remember it
     {thing}          say again what `thing` remembers
     {adverb}         draw a word from the lexicon `adverb`, and forget it
     {use@thing}      draw from the lexicon `use`, only among words of the same kind as `thing`
-    {+thing:a}       a form: a (article), s (plural), ed (past), ing, cap (capital), at (its kind as a preposition, and "the");
+    {+thing:a}       a form: a (article), s (plural), ed (past), ing, cap (capital), at (kind and "the": by the sea);
     {hero:food}      for a role with attributes, an attribute, and again forms: {hero:trait:a}
 
-Names ending in `#` are written out for levels 1 to `LEVELS`, with `#` replaced by the level and `#+` by the next; an alternative
-that reaches beyond the last level is dropped there.
+Names ending in `#` are written out for levels 1 to `LEVELS`, with `#` replaced by the level and `#+` by the next; an
+alternative that reaches beyond the last level is dropped there.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ WEIGHT = re.compile(r"([\d.]+)(?:/([\d.]+))? \| ?")
 
 @dataclass
 class Lexicon:
-    """Words in order of frequency, each of a kind ("" if the lexicon has none), with optional attributes of each word."""
+    """Words in order of frequency, each of a kind ("" if the lexicon has none), and attributes of each word."""
 
     name: str
     words: list[str]
@@ -97,7 +98,7 @@ class Compiler:
         difficulty: float = 0.5,
     ):
         self.rules, self.lexicons, self.roles = levels(rules), lexicons, roles
-        self.sentences, self.difficulty = levels(dict.fromkeys(sentences, [])), difficulty
+        self.sentences, self.difficulty = levels({name: [] for name in sentences}), difficulty
         self._dists = {name: Categorical(lexicon.weights) for name, lexicon in lexicons.items()}
         self._rules: dict[str, tuple[Node, ...]] = {}
 
@@ -108,7 +109,8 @@ class Compiler:
     def grammar(self, start: str = "story") -> Grammar:
         """The grammar of everything that `start` can write.
 
-        >>> Compiler({"story": ["3 | Hello, {pet}!", "Good night, {pet}."]}, {"pet": Lexicon("pet", ["cat"], [""], [1])}, {}).grammar().expect(len)
+        >>> rules = {"story": ["3 | Hello, {pet}!", "Good night, {pet}."]}
+        >>> Compiler(rules, {"pet": Lexicon("pet", ["cat"], [""], [1])}, {}).grammar().expect(len)
         12.25
         """
         roles = {name: (self._dists[role.lexicon], role.differs) for name, role in self.roles.items()}
@@ -165,7 +167,9 @@ class Compiler:
         lexicon = self.lexicons[role.lexicon]
         words = lexicon.column(form)
         if len(set(zip(lexicon.kinds, words, strict=True)) if given else set(words)) < len(words):
-            raise ValueError(f"The lexicon {lexicon.name!r} has a word twice in the form {form!r}: it could be meant twice.")
+            raise ValueError(
+                f"The lexicon {lexicon.name!r} has a word twice in the form {form!r}: it could be meant twice."
+            )
         if not given:
             dists, fitting = {"": self._dists[role.lexicon]}, {"": list(range(len(lexicon.words)))}
             return Pick(name if introduces else "", role.lexicon, words, dists, fitting, role.differs)
