@@ -21,6 +21,12 @@ def put_node_on_path():
         os.environ["PATH"] = os.pathsep.join([beside, *paths])
 
 
+def drop_launchers(app, config):
+    """Without a repository there is nowhere to launch from, and the theme fails on an empty address."""
+    if not (config.html_theme_options.get("repository_url") or "").strip():
+        config.html_theme_options = {**config.html_theme_options, "launch_buttons": {}, "repository_url": ""}
+
+
 def prepare(app):
     """Turns off what the book does by itself: Sphinx's own search index, and its list of links to the source."""
     app.builder.search = False
@@ -30,6 +36,7 @@ def prepare(app):
 def setup(app):
     """Connects the parts of the extension; Sphinx calls it once."""
     put_node_on_path()
+    app.connect("config-inited", drop_launchers)
     app.connect("builder-inited", prepare, priority=900)
     app.connect("html-page-context", navigation.add_navigation, priority=900)
     app.connect("html-page-context", pages.add_page_details, priority=950)

@@ -15,9 +15,10 @@ def sections_of(app, docname):
             if reference is None or not isinstance(item, nodes.list_item):
                 continue
             below = [child for child in item.children if isinstance(child, nodes.bullet_list)]
-            title = app.builder.render_partial(nodes.inline("", "", *[c.deepcopy() for c in reference.children]))
+            text = nodes.inline("", "", *[child.deepcopy() for child in reference.children])
+            title = app.builder.render_partial(text)["fragment"]
             inside = entries(below[0], depth - 1) if below and depth > 1 else []
-            found.append((reference.get("anchorname", ""), title["fragment"], inside))
+            found.append((reference.get("anchorname", ""), title, inside))
         return found
 
     toc = app.env.tocs.get(docname)
