@@ -44,7 +44,9 @@ class BookWidget(anywidget.AnyWidget):
             )
         self.figure_id = figure_id or f"fig-{self._module.replace('_', '-')}"
         if not self.figure_id.replace("-", "").replace("_", "").isalnum() or not self.figure_id.isascii():
-            raise ValueError(f"figure_id is {self.figure_id!r}; use letters, digits and hyphens, such as 'fig-merges-2'.")
+            raise ValueError(
+                f"figure_id is {self.figure_id!r}; use letters, digits and hyphens, such as 'fig-merges-2'."
+            )
         # A name of its own for each figure of a session, and the same one in every session, so that notebooks can be compared.
         BookWidget._shown[self.figure_id] += 1
         model_id = uuid5(NAMESPACE_URL, f"{self._module}/{self.figure_id}/{BookWidget._shown[self.figure_id]}").hex
@@ -76,7 +78,9 @@ class BookWidget(anywidget.AnyWidget):
         )
 
     def __repr__(self) -> str:
-        shown = (f"{name}={_shorten(value)}" for name, value in self.state().items() if name not in ("caption", "number"))
+        shown = (
+            f"{name}={_shorten(value)}" for name, value in self.state().items() if name not in ("caption", "number")
+        )
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:

@@ -18,7 +18,7 @@ const EXAMPLES = {
 const PRE_TOKENIZER_NAMES = { gpt2: "GPT-2's pattern", "white space": "white space", punctuation: "white space and punctuation", none: "off: one long word" };
 const TIE_NAMES = { greatest: "the greatest bytes", smallest: "the smallest bytes", first: "the first in the text" };
 const MAX_CHARACTERS = 20000;
-const TILES = 300; // more are counted, not drawn
+const TILES = 200; // more are counted, not drawn
 const PAIRS = 6;
 const CHIPS = 48;
 const LEAVES = 32; // of a merge tree; a larger one is cut at its lower levels
@@ -163,7 +163,10 @@ function render({ model, el }) {
       if (hit && hit.id >= BYTES) pin(hit.id);
     });
   }
+  figure.remember("trained");
+  const givenAtFirst = inputs().given; // by Python; then merges are an input like the others
   figure.onReset(() => {
+    if (givenAtFirst !== null) model.set("merges", givenAtFirst);
     pinned = null;
     example.value = "";
   });

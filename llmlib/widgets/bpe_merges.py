@@ -38,9 +38,13 @@ class BPEMerges(BookWidget):
 
     text = traitlets.Unicode("aaabdaaabac", help="The text that teaches the merges.").tag(sync=True)
     step = traitlets.Int(0, help="Merges made so far.").tag(sync=True)
-    pre_tokenizer = traitlets.Unicode("gpt2", help="How words are told apart; merges stay inside a word.").tag(sync=True)
+    pre_tokenizer = traitlets.Unicode("gpt2", help="How words are told apart; merges stay inside a word.").tag(
+        sync=True
+    )
     tie_break = traitlets.Unicode("greatest", help="Which of equally frequent pairs is merged.").tag(sync=True)
-    trained = traitlets.Bool(True, help="True: merges are learned from the text; False: they were given.").tag(sync=True)
+    trained = traitlets.Bool(True, help="True: merges are learned from the text; False: they were given.").tag(
+        sync=True
+    )
     merges = traitlets.List(traitlets.List(traitlets.Int()), help="Pairs of ids, best first.").tag(sync=True)
     ids = traitlets.List(traitlets.Int(), help="The text's symbols after `step` merges.").tag(sync=True)
 
@@ -110,7 +114,9 @@ class BPEMerges(BookWidget):
     def _check_step(self, proposal: dict) -> int:
         step, limit = proposal["value"], len(self._merges_now())
         if step < 0 or step > limit:
-            raise traitlets.TraitError(f"step is {step}; this text has {limit} merges, so choose a step from 0 to {limit}.")
+            raise traitlets.TraitError(
+                f"step is {step}; this text has {limit} merges, so choose a step from 0 to {limit}."
+            )
         return step
 
     def _merges_now(self) -> list[list[int]]:
@@ -139,7 +145,9 @@ class BPEMerges(BookWidget):
 
     def fallback(self) -> str:
         merges = _freeze(self.merges)
-        lengths = [len(_encode(self.text, self.pre_tokenizer, merges[:n])) for n in range(min(len(merges), FALLBACK_ROWS) + 1)]
+        lengths = [
+            len(_encode(self.text, self.pre_tokenizer, merges[:n])) for n in range(min(len(merges), FALLBACK_ROWS) + 1)
+        ]
         rows = [
             (n + 1, _visible(left), _visible(right), _visible(left + right), N_BYTES + n, lengths[n + 1])
             for n, (left, right) in enumerate(_pairs_of_bytes(merges)[:FALLBACK_ROWS])
@@ -151,7 +159,9 @@ class BPEMerges(BookWidget):
             f"{len(merges)} merges, each the most frequent pair of neighbouring symbols at that moment.{more}</p>"
         )
         head = ["merge", "left", "right", "new symbol", "id", "symbols after it"]
-        return words + (table_html(head, rows) if rows else "<p>No pair of symbols occurs twice, so there is nothing to merge.</p>")
+        return words + (
+            table_html(head, rows) if rows else "<p>No pair of symbols occurs twice, so there is nothing to merge.</p>"
+        )
 
 
 def _one_of(name: str, value: str, allowed: Any) -> str:

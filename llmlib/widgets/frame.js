@@ -13,7 +13,10 @@
 
 /** An HTML element. Props are properties ("className", "value") or, with a dash or where there is no such property, attributes. */
 export function h(tag, props = {}, ...children) {
-  return fill(document.createElement(tag), props, children);
+  const node = fill(document.createElement(tag), props, children);
+  // JupyterLab takes arrows and space for its own shortcuts, unless the very element that has the focus says otherwise.
+  if (node.tabIndex >= 0) node.setAttribute("data-lm-suppress-shortcuts", "true");
+  return node;
 }
 
 /** An SVG element; every prop is an attribute. */
@@ -56,8 +59,7 @@ export function frame({ model, el }, { name, lead }) {
   const caption = h("figcaption", { className: "bw-caption" });
   const root = h(
     "figure",
-    // JupyterLab takes arrows and space for its own shortcuts, unless told not to.
-    { className: "bw", "aria-label": name, "data-lm-suppress-shortcuts": "true" },
+    { className: "bw", "aria-label": name },
     h("p", { className: "bw-lead" }, lead),
     controls,
     picture,
@@ -269,8 +271,7 @@ export function frame({ model, el }, { name, lead }) {
   /** A titled part of the picture; `note` stands beside the title, and `half` puts two of them side by side. */
   function panel(title, { half = false, scroll = false } = {}) {
     const note = h("span", { className: "bw-note" });
-    const body = h("div", { className: scroll ? "bw-scroll" : "bw-body" });
-    if (scroll) fill(body, { tabIndex: 0, role: "region", "aria-label": title }, []);
+    const body = scroll ? h("div", { className: "bw-scroll", tabIndex: 0, role: "region", "aria-label": title }) : h("div");
     const node = h("section", { className: half ? "bw-panel bw-half" : "bw-panel" }, h("p", { className: "bw-title" }, title, " ", note), body);
     picture.append(node);
     return { node, body, note, title: node.firstChild };
@@ -307,6 +308,10 @@ export function frame({ model, el }, { name, lead }) {
     /** `callback()` gives {head, rows, note}: the same state as a table, made only while it is open. */
     table(callback) {
       tableOf = callback;
+    },
+    /** Traits without a control that Reset sets back, too. */
+    remember(...traits) {
+      for (const trait of traits) bound.set(trait, model.get(trait));
     },
     /** More to undo when the reader presses Reset, beside the traits. */
     onReset(callback) {

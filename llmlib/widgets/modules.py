@@ -30,7 +30,9 @@ def module_source(name: str) -> str:
     for module in order:
         for declared in _DECLARED.findall(_read(module)):
             if declared in owner:
-                raise ValueError(f"{owner[declared]}.js and {module}.js both declare {declared!r}; rename one of the two.")
+                raise ValueError(
+                    f"{owner[declared]}.js and {module}.js both declare {declared!r}; rename one of the two."
+                )
             owner[declared] = module
     return "\n".join(f"// {module}.js\n{_IMPORT.sub('', _read(module))}" for module in order)
 
@@ -61,10 +63,16 @@ def _collect(module: str, above: tuple[str, ...], order: list[str]) -> None:
     text = _read(module)
     for names, imported in _IMPORT.findall(text):
         _collect(imported, (*above, module), order)
-        exported = {found[1] for found in re.finditer(r"^export\s[^=({]*?([\w$]+)\s*(?=[=({]|extends\b)", _read(imported), re.M)}
+        exported = {
+            found[1] for found in re.finditer(r"^export\s[^=({]*?([\w$]+)\s*(?=[=({]|extends\b)", _read(imported), re.M)
+        }
         for wanted in (part.strip() for part in names.split(",") if part.strip()):
             if wanted not in exported:
-                raise ValueError(f"{module}.js imports {wanted!r} from {imported}.js, which does not export it by this name.")
+                raise ValueError(
+                    f"{module}.js imports {wanted!r} from {imported}.js, which does not export it by this name."
+                )
     if left := _ANY_IMPORT.search(_IMPORT.sub("", text)) or _DESTRUCTURED.search(text):
-        raise ValueError(f'{module}.js: only `import {{ a }} from "./x.js";` and plain declarations can be joined, not: {left[0]}')
+        raise ValueError(
+            f'{module}.js: only `import {{ a }} from "./x.js";` and plain declarations can be joined, not: {left[0]}'
+        )
     order.append(module)

@@ -65,6 +65,7 @@ export function plain(byteString, limit = 40) {
 
 /** The parts of a token as elements. */
 export function tokenText(byteString, limit = 24) {
+  if (byteString.length <= limit && /^[!-~]+$/.test(byteString)) return [byteString]; // most tokens; no need to look closer
   const whole = show(byteString.slice(0, 4 * limit));
   let left = limit;
   const nodes = [];
@@ -89,12 +90,19 @@ export function tile(byteString, id, className = "") {
 }
 
 /**
- * A row of tiles that is redrawn often: keeps its elements and touches only those that differ.
- * `update([{bytes, id, className}])`.
+ * A row of tiles that is redrawn often: keeps its elements and touches only those that differ, and knows a row that has
+ * grown or shrunk by one at its front. `update([{bytes, id, className}])`.
  */
 export function tileRow(node) {
   const drawn = []; // what each element shows
   return function update(tiles) {
+    if (drawn.length > 0 && tiles[1]?.id === drawn[0].id && tiles[0].id !== drawn[0].id) {
+      node.prepend(tile(tiles[0].bytes, tiles[0].id, tiles[0].className));
+      drawn.unshift(tiles[0]);
+    } else if (drawn.length > 1 && tiles[0]?.id === drawn[1].id && tiles[0].id !== drawn[0].id) {
+      node.firstChild.remove();
+      drawn.shift();
+    }
     tiles.forEach(({ bytes, id, className }, i) => {
       const old = drawn[i];
       if (old === undefined) {

@@ -118,7 +118,8 @@ def test_outputs_are_the_same_in_every_session():
         "print(json.dumps([[repr(w), w._repr_mimebundle_()[0]] for w in (BPEMerges('aab aab', step=1), BPEMerges('x'))]))"
     )
     first, second = (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in range(2)
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
     )
     assert first == second
     (one, bundle), (_, other) = json.loads(first)

@@ -15,9 +15,19 @@ N_TEXTS = 400
 # Only characters that the oldest of the three Unicode tables at work (Python's own, `regex`'s, node's) knows.
 ASSIGNED = [chr(c) for c in range(0x20000) if unicodedata.category(chr(c)) not in ("Cn", "Cs", "Co")]
 LETTERS = [c for c in ASSIGNED if c.isalpha()]
-WHITE_SPACE = " \t\n\r\v\f\x1c\x1d\x1e\x1f\x85\xa0\u1680\u180e\u2000\u2003\u2009\u200b\u2028\u2029\u202f\u205f\u3000\ufeff"
+WHITE_SPACE = (
+    " \t\n\r\v\f\x1c\x1d\x1e\x1f\x85\xa0\u1680\u180e\u2000\u2003\u2009\u200b\u2028\u2029\u202f\u205f\u3000\ufeff"
+)
 MARKUP = ["<b>", "</script>", "<img src=x onerror=alert(1)>", "&amp;", "<!--", '"', "'s", "'ll", "=>", "$x^2$"]
-CODE = ["for i in range(10):\n    ", "print(i, j)\n", "def f(x):\n\treturn x\n", "a[0] += 1;", "// ", "0x1F", "1234567890"]
+CODE = [
+    "for i in range(10):\n    ",
+    "print(i, j)\n",
+    "def f(x):\n\treturn x\n",
+    "a[0] += 1;",
+    "// ",
+    "0x1F",
+    "1234567890",
+]
 EMOJI = ["😀", "👩‍🚀", "🏳️‍🌈", "👍🏽", "❤️", "🇫🇷", "1️⃣"]
 
 
@@ -47,7 +57,11 @@ def cases() -> list[dict]:
         {"text": text, "other": make_text(rng), "preTokenizer": pre, "tieBreak": tie, "part": rng.random()}
         for text in texts
         for pre, tie in rng.sample([(pre, tie) for pre in PATTERNS for tie in TIE_BREAKS], 4)
-    ] + [{"text": text, "other": "", "preTokenizer": "none", "tieBreak": tie, "part": 0.5} for text in texts[:40] for tie in TIE_BREAKS]
+    ] + [
+        {"text": text, "other": "", "preTokenizer": "none", "tieBreak": tie, "part": 0.5}
+        for text in texts[:40]
+        for tie in TIE_BREAKS
+    ]
 
 
 def in_python(case: dict) -> dict:
@@ -122,7 +136,9 @@ def test_javascript_agrees_with_python(both, what):
 
 def run(node: str, folder: Path, module: str, code: str) -> object:
     """Run a few lines of JavaScript after a module of the figures; what they assign to `out` comes back."""
-    (folder / "run.mjs").write_text(f"{module_source(module)}\nlet out;\n{code}\nconsole.log(JSON.stringify(out));\n", "utf-8")
+    (folder / "run.mjs").write_text(
+        f"{module_source(module)}\nlet out;\n{code}\nconsole.log(JSON.stringify(out));\n", "utf-8"
+    )
     done = subprocess.run([node, "run.mjs"], cwd=folder, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -205,5 +221,3 @@ def test_a_merge_tree_holds_its_token(node, tmp_path):
     flags = run(node, tmp_path, "bpe_merges", code)
     assert len(flags) > 5
     assert all(whole and small for whole, small in flags)
-
-

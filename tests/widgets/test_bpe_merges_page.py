@@ -1,6 +1,9 @@
 """The figures in a static page, in a real browser: from disk and over http, by pointer and by keyboard, in every look."""
 
+import importlib.util
 import re
+import statistics
+from pathlib import Path
 
 import pytest
 
@@ -78,7 +81,7 @@ def test_without_words_merges_cross_their_borders(open_page):
     page.locator(".bw-jump input").fill("2")
     status(page)
     tokens = page.locator(".bw-panel").first.locator(".bw-token").all_inner_texts()
-    assert "b·a·" in tokens or "·b·a" in tokens, tokens
+    assert "a·b" in tokens, tokens
 
 
 def test_the_tie_break_changes_the_merges(open_page):
@@ -99,7 +102,19 @@ def test_everything_by_keyboard_alone(open_page):
         seen.append(page.evaluate("document.activeElement.getAttribute('aria-label') ?? document.activeElement.closest('label')?.textContent ?? document.activeElement.textContent"))  # fmt: skip
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineWidth")
         assert outline == "3px", f"no visible focus on {seen[-1]}"
-    every = ["Text", "Example", "Words", "Ties", "Back", "Step", "Play", "Reset", "Merge 0 of 3", "Symbols", "As a table"]
+    every = [
+        "Text",
+        "Example",
+        "Words",
+        "Ties",
+        "Back",
+        "Step",
+        "Play",
+        "Reset",
+        "Merge 0 of 3",
+        "Symbols",
+        "As a table",
+    ]
     assert [want for want in every if not any(name.startswith(want) for name in seen)] == []
     page.locator(".bw-picture").focus()
     page.keyboard.press("ArrowRight")
@@ -174,7 +189,8 @@ def test_the_address_holds_a_moment_and_gives_it_back(open_page):
 
 
 @pytest.mark.parametrize(
-    "hash", ["step=999", "step=-3", "step=x", "step=1.5", "step=null", "tie_break=no", "pre_tokenizer=<b>", "text=", "other=1"]
+    "hash",
+    ["step=999", "step=-3", "step=x", "step=1.5", "step=null", "tie_break=no", "pre_tokenizer=<b>", "text=", "other=1"],
 )
 def test_a_broken_address_breaks_nothing(open_page, hash):
     page = open_page(BPEMerges("aaabdaaabac", step=1), hash=f"#fig-bpe-merges?{hash}")
@@ -212,7 +228,9 @@ def test_typing_long_text_and_given_merges(open_page):
     assert "more symbols" in page.locator(".bw-panel").first.inner_text()
 
 
-@pytest.mark.parametrize("text", [SENTENCE, "supercalifragilistic" * 40, "كتاب الكاتب في المكتبة", "人工智能是人造的智能", "😀😃" * 30])
+@pytest.mark.parametrize(
+    "text", [SENTENCE, "supercalifragilistic" * 40, "كتاب الكاتب في المكتبة", "人工智能是人造的智能", "😀😃" * 30]
+)
 @pytest.mark.parametrize("step", [0, 5])
 def test_at_360_px_the_page_does_not_scroll_sideways(open_page, text, step):
     figure = BPEMerges(text)
@@ -257,7 +275,9 @@ def test_axe_finds_no_fault(open_page, axe, theme, width):
     page.get_by_text("As a table").click()
     page.wait_for_timeout(300)  # the newest tiles have faded in
     page.evaluate(axe)
-    found = page.evaluate("axe.run().then((r) => r.violations.map((v) => [v.id, v.nodes.map((n) => n.html + n.failureSummary)]))")
+    found = page.evaluate(
+        "axe.run().then((r) => r.violations.map((v) => [v.id, v.nodes.map((n) => n.html + n.failureSummary)]))"
+    )
     assert found == []
 
 
@@ -296,3 +316,18 @@ def test_the_clean_up_leaves_nothing_behind(open_page):
         return [during, listeners, el.children.length, state.step];
     }""")
     assert left == [[True, 2], 0, 0, 0]
+
+
+@pytest.mark.parametrize("pre_tokenizer", ["gpt2", "none"])
+def test_a_step_on_10_000_characters_fits_one_picture_of_the_screen(browser, pre_tokenizer):
+    """16 ms is one picture at 60 a second: script, style and layout of a step stay within it, so that playing, scrubbing and
+    typing feel immediate. The median, and the best of three runs, since a busy machine only ever adds time.
+    """
+    place = Path(__file__).parents[2] / "bench" / "widgets.py"
+    spec = importlib.util.spec_from_file_location("bench_widgets", place)
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    runs = [bench.measure(browser, bench.sample_text(), pre_tokenizer, rounds=15) for _ in range(3)]
+    for what in ("step", "back", "key"):
+        assert min(statistics.median(run[what]) for run in runs) <= bench.BUDGET_MS, what
+    assert min(run["held"][0] for run in runs) <= 50, "learning after a key holds the page"

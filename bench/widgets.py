@@ -1,0 +1,134 @@
+"""How fast BPEMerges answers in a real browser, on a text of 10,000 characters: each step, each key, each jump.
+
+    python bench/widgets.py            print the table
+    python bench/widgets.py --write    and keep it in bench/results/widgets.json
+
+A step is timed from the call that asks for it to the end of the layout it causes: script, style and layout, all that the
+main thread does for it. The budget is 16 ms, one picture of a screen that shows 60 a second; painting is not counted.
+"""
+
+import argparse
+import datetime
+import json
+import platform
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Browser, sync_playwright
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+
+from setup import find_browser  # noqa: E402  (tools/ is not a package)
+
+from llmlib.widgets import BPEMerges  # noqa: E402
+from llmlib.widgets.page import page_html  # noqa: E402
+
+BUDGET_MS = 16.0
+CHARACTERS = 10_000
+
+MEASURE = """async ({ step, rounds }) => {
+  const slider = document.querySelector(".bw-jump input");
+  const area = document.querySelector(".bw textarea");
+  const root = document.querySelector(".bw");
+  // Everything a change does runs in the handler and in the next animation frame; both are timed, with the layout forced.
+  let asked = null;
+  const realFrame = window.requestAnimationFrame.bind(window);
+  window.requestAnimationFrame = (callback) => realFrame((time) => {
+    const start = performance.now();
+    callback(time);
+    root.getBoundingClientRect(); // style and layout, now instead of a moment later
+    if (asked) asked.ms += performance.now() - start;
+  });
+  const time = async (act) => {
+    asked = { ms: 0 };
+    const start = performance.now();
+    act();
+    asked.ms += performance.now() - start;
+    await new Promise((done) => realFrame(() => setTimeout(done)));
+    const { ms } = asked;
+    asked = null;
+    return ms;
+  };
+  const jump = (to) => () => { slider.value = to; slider.dispatchEvent(new Event("input", { bubbles: true })); };
+  const button = (name) => [...root.querySelectorAll("button")].find((b) => b.textContent === name);
+  const out = { step: [], back: [], jump: [], key: [] };
+  await time(jump(step));
+  for (let i = 0; i < rounds; i += 1) out.step.push(await time(() => button("Step").click()));
+  for (let i = 0; i < rounds; i += 1) out.back.push(await time(() => button("Back").click()));
+  for (let i = 0; i < rounds; i += 1) out.jump.push(await time(jump(i % 2 ? 0 : Number(slider.max))));
+  for (let i = 0; i < rounds; i += 1) {
+    out.key.push(await time(() => {
+      area.value = area.value.slice(0, -1) + "abcdefgh"[i % 8];
+      area.dispatchEvent(new Event("input", { bubbles: true }));
+    }));
+  }
+  // What a pause in the typing sets off is learning anew, in slices. The browser reports what holds the page for over 50 ms.
+  const longest = { ms: 0 };
+  const observer = new PerformanceObserver((list) => list.getEntries().forEach((e) => (longest.ms = Math.max(longest.ms, e.duration))));
+  observer.observe({ entryTypes: ["longtask"] });
+  await new Promise((done) => setTimeout(done, 600));
+  observer.disconnect();
+  out["held"] = [longest.ms];
+  return out;
+}"""
+
+
+def measure(browser: Browser, text: str, pre_tokenizer: str, tie_break: str = "greatest", rounds: int = 40) -> dict:
+    """Time the figure on a text, in milliseconds: {what: [time, ...]}."""
+    figure = BPEMerges(text, pre_tokenizer=pre_tokenizer, tie_break=tie_break)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "page.html"
+        path.write_text(page_html(figure), encoding="utf-8")
+        page = browser.new_page(viewport={"width": 1000, "height": 1200})
+        page.goto(path.as_uri())
+        page.wait_for_function("document.querySelector('.bw[aria-busy=false]')")
+        page.wait_for_timeout(300)
+        times = page.evaluate(MEASURE, {"step": len(figure.merges) // 3, "rounds": rounds})
+        page.close()
+    return times
+
+
+def sample_text(characters: int = CHARACTERS) -> str:
+    """English and code from Python's own reference, which every machine has."""
+    from pydoc_data.topics import topics
+
+    return "\n".join(topics[name] for name in sorted(topics))[:characters]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help="keep the table in bench/results/widgets.json")
+    options = parser.parse_args()
+    rows = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox", "--disable-gpu"])
+        for pre_tokenizer, tie_break in [("gpt2", "greatest"), ("none", "greatest"), ("none", "first")]:
+            times = measure(browser, sample_text(), pre_tokenizer, tie_break)
+            for what, values in times.items():
+                ordered = sorted(values)
+                rows.append({
+                    "pre_tokenizer": pre_tokenizer, "tie_break": tie_break, "what": what,
+                    "median_ms": round(statistics.median(values), 1), "p90_ms": round(ordered[int(0.9 * (len(ordered) - 1))], 1),
+                    "max_ms": round(ordered[-1], 1),
+                })  # fmt: skip
+        version = browser.version
+        browser.close()
+    print(f"{'words by':8} {'ties to':9} {'what':9} {'median':>8} {'p90':>8} {'max':>8}   (ms; budget {BUDGET_MS:g})")
+    for row in rows:
+        print(
+            f"{row['pre_tokenizer']:8} {row['tie_break']:9} {row['what']:9} {row['median_ms']:8} {row['p90_ms']:8} {row['max_ms']:8}"
+        )
+    if options.write:
+        place = Path(__file__).parent / "results" / "widgets.json"
+        place.parent.mkdir(exist_ok=True)
+        record = {
+            "date": datetime.date.today().isoformat(), "machine": platform.processor() or platform.machine(),
+            "python": platform.python_version(), "chromium": version, "characters": CHARACTERS, "budget_ms": BUDGET_MS, "rows": rows,
+        }  # fmt: skip
+        place.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
