@@ -17,16 +17,15 @@ import platform
 import pydoc_data.topics
 import random
 import re
-import resource
 import statistics
-import subprocess
 import sys
 import sysconfig
 import tempfile
 import time
+import tracemalloc
 from collections import defaultdict
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +38,7 @@ VOCAB_SIZE = 4096
 HEAPS_EXPONENT = 0.6  # unique words grow with the text's length to this power, as in English
 
 
+@cache
 def python_docs() -> str:
     """The interpreter's own reference topics and the docstrings of its standard library, about 3 MB of English and code."""
     texts = list(pydoc_data.topics.topics.values())
@@ -54,7 +54,7 @@ def python_docs() -> str:
     return "\n\n".join(texts)
 
 
-@cache
+@lru_cache(maxsize=1)
 def english_like(n_bytes: int) -> str:
     """A text of that size: Python's docs, then more of the same kind, for there are only 3 MB of them.
 
@@ -72,7 +72,7 @@ def english_like(n_bytes: int) -> str:
         spelled = f"  {''.join(filter(str.isalpha, word))}\n"
         for a, b, c in zip(spelled, spelled[1:], spelled[2:], strict=False):
             following[a + b].append(c)
-    while (total := int(sizes[text].sum())) < n_bytes:
+    while sizes[text].sum() < n_bytes:
         n = len(text)
         lengths = rng.integers(1, 9, size=n // 16 + 1)
         starts = rng.integers(0, n - 8, size=len(lengths))
@@ -87,7 +87,6 @@ def english_like(n_bytes: int) -> str:
             words.append(" " + spelled.strip())
         sizes = np.concatenate([sizes, [len(word.encode()) for word in words[len(sizes) :]]])
         text = np.concatenate([text, more])
-    del total
     return "".join(map(words.__getitem__, text)).encode()[:n_bytes].decode(errors="ignore")
 
 
@@ -192,41 +191,24 @@ def bench_coding(text: str, rounds: int) -> list[dict]:
     ]
 
 
-def measure_memory(stage: str, n_bytes: int) -> float:
-    """In a process of its own: the peak of resident memory during one stage, less what was there before, per byte of text."""
-    text = english_like(n_bytes)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".txt", delete=False) as file:
-        file.write(text)
-    command = [sys.executable, __file__, "--memory", stage, file.name]
-    try:
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-    finally:
-        os.unlink(file.name)
-    return float(done.stdout)
-
-
-def memory_child(stage: str, path: str) -> None:
-    text = Path(path).read_text(encoding="utf-8")
-    tokenizer = Tokenizer.train(text[:200_000], 1024)
-    ids = tokenizer.encode(text) if stage == "decode" else []
+def bench_memory(text: str) -> list[dict]:
+    """The most memory that each stage has in use at one time (its result included, the text left out), per byte of text."""
+    n_bytes = len(text.encode())
+    tokenizer = Tokenizer.train(text, VOCAB_SIZE)
+    ids = tokenizer.encode(text)
     tokenizer.forget()
-    gc.collect()
-    unit = 1 if sys.platform == "darwin" else 1024
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    kept = {
+    stages = {
         "train": lambda: Tokenizer.train(text, VOCAB_SIZE),
         "encode": lambda: tokenizer.encode(text),
         "decode": lambda: tokenizer.decode(ids),
-    }[stage]()
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    del kept
-    print((after - before) / len(text.encode()))
-
-
-def bench_memory(n_bytes: int) -> list[dict]:
+    }
     rows = []
-    for stage in ("train", "encode", "decode"):
-        times = measure_memory(stage, n_bytes)
+    for stage, work in stages.items():
+        gc.collect()
+        tracemalloc.start()
+        work()
+        times = tracemalloc.get_traced_memory()[1] / n_bytes
+        tracemalloc.stop()
         rows.append(row(f"memory to {stage} {n_bytes / 1e6:.3g} MB", "x the text", times, {}, "<= 10x", times <= 10))
     return rows
 
@@ -246,7 +228,6 @@ def bench_scaling(sizes: list[int]) -> list[dict]:
             "counting_seconds": counting,
             "merging_seconds": merging,
         })  # fmt: skip
-        english_like.cache_clear()
     return points
 
 
@@ -300,16 +281,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="smaller texts, fewer rounds")
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.relative_to(Path(__file__).parent)}")
-    parser.add_argument("--memory", nargs=2, metavar=("STAGE", "FILE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.memory:
-        memory_child(*arguments.memory)
-        return
     n_bytes, rounds = (1_000_000, 3) if arguments.quick else (10_000_000, 5)
     text = english_like(n_bytes)
     rows = [bench_training(text, rounds), bench_recount(20_000 if arguments.quick else 100_000)]
     rows += bench_coding(text, rounds)
-    rows += bench_memory(n_bytes)
+    rows += bench_memory(text)
     sizes = [int(size * 1e6) for size in ((0.1, 0.3, 1) if arguments.quick else (0.1, 0.3, 1, 3, 10, 30, 100))]
     scaling = bench_scaling(sizes)
     long_words = bench_long_words([int(size * 1e6) for size in ((0.05, 0.1) if arguments.quick else (0.25, 0.5, 1))])

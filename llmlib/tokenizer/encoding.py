@@ -38,25 +38,22 @@ class RankMerger:
 
         Each merge looks through the list, at C speed: quadratic in the word's length, and the fastest way for short words.
         """
-        rank_of, none = self.rank_of.get, len(self.pairs)
-        symbols = list(word)
-        ranks = list(map(rank_of, map(add, word, word[1:]), repeat(none)))
-        while ranks:
-            rank = min(ranks)
-            if rank == none:
-                break
+        rank_of, products, none = self.rank_of.get, self.products, len(self.products)
+        symbols = [
+            *word,
+            "",
+        ]  # the empty end has no rank with anything, so neither end needs a check: index -1 is it, too
+        ranks = [*map(rank_of, map(add, word, word[1:]), repeat(none)), none]
+        while (rank := min(ranks)) != none:
             i = ranks.index(rank)
-            symbols[i] = product = self.products[rank]
+            symbols[i] = product = products[rank]
             del symbols[i + 1], ranks[i]
-            if i:
-                ranks[i - 1] = rank_of(symbols[i - 1] + product, none)
-            if i < len(ranks):
-                ranks[i] = rank_of(product + symbols[i + 1], none)
+            ranks[i] = rank_of(product + symbols[i + 1], none)
+            ranks[i - 1] = rank_of(symbols[i - 1] + product, none)
         return "".join(symbols)
 
     def merge_long(self, word: str) -> str:
-        """The same in O(n log n) for n symbols: a heap of pairs by rank and place, a linked list to find neighbours after merges.
-        """
+        """The same in O(n log n) for n symbols: a heap of pairs by rank and place, a linked list to find neighbours after merges."""
         rank_of = self.rank_of.get
         n = len(word)
         symbols: list[str] = list(word)

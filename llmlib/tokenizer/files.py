@@ -70,7 +70,7 @@ def load(path: str | os.PathLike) -> Tokenizer:
         raise ValueError(f"{path.name} is not a tokenizer.json: it is not UTF-8 text.") from None
     except json.JSONDecodeError as problem:
         raise ValueError(
-            f"{path.name} is not whole JSON (it breaks off or goes wrong in line {problem.lineno}); fetch the file again."
+            f"{path.name} is not whole JSON: it breaks off or goes wrong in line {problem.lineno}; fetch the file again."
         ) from None
     try:
         return from_json(data)
@@ -113,7 +113,7 @@ def to_json(tokenizer: Tokenizer) -> dict:
 
 
 def from_json(data: object) -> Tokenizer:
-    """A tokenizer from the content of a `tokenizer.json`; raises ValueError, naming the section, for what cannot be done."""
+    """A tokenizer from the content of a `tokenizer.json`; raises ValueError, with the section, for what cannot be done."""
     if not isinstance(data, dict) or not isinstance(data.get("model"), dict):
         raise ValueError("this is no tokenizer.json: it has no section 'model'.")
     model = data["model"]
@@ -148,7 +148,7 @@ def _read_vocab(entries: Mapping[str, int], added: Mapping[str, int]) -> dict[by
             continue
         if not isinstance(i, int) or not set(token) <= BYTE_OF_CHARACTER.keys():
             raise ValueError(
-                f"model: the token {token!r} (id {i!r}) is not in the byte-level alphabet; only byte-level BPE can be read."
+                f"model: the token {token!r} (id {i!r}) is not in the byte-level alphabet; only byte-level BPE is read."
             )
         vocab[printable_to_bytes(token)] = i
     return vocab
@@ -292,7 +292,7 @@ def _normalizer_from_json(section: dict | None) -> Normalizer | None:
     if rest != {"keep": [], "strip": [_STRIP], "collapse": [_COLLAPSE, _STRIP]}.get(white_space):
         kinds = [step["type"] for step in steps]
         raise ValueError(
-            f"normalizer: the steps {kinds} cannot be read; a Unicode form, Lowercase, Replace of white space by one space, Strip "
-            "can, each at most once and in this order."
+            f"normalizer: the steps {kinds} cannot be read; a Unicode form, Lowercase, Replace of white space by one "
+            "space, and Strip can, each at most once and in this order."
         )
     return Normalizer(form=form, lowercase=lowercase, white_space=white_space)

@@ -27,7 +27,7 @@ class Tokenizer:
     >>> tokenizer.encode("slowest")
     [115, 258, 115, 116]
     >>> tokenizer.tokens("slowest"), tokenizer.decode([115, 258, 115, 116])
-    ([b's', b'low', b'es', b't'], 'slowest')
+    ([b's', b'lowe', b's', b't'], 'slowest')
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class Tokenizer:
         self._id_of = {chr(i): i for i in self.vocab.values()}
         table = _ByteSymbols({byte: symbol_of[key] for byte in range(N_BYTES) if (key := bytes([byte])) in symbol_of})
         self._byte_symbols = None if table == {byte: chr(byte) for byte in range(N_BYTES)} else table
+        self._split = self.pre_tokenizer.split
         self._word_cache = Cache(self._encode_word)
         self._chunk_cache = Cache(self._encode_chunk) if self.pre_tokenizer.chunks_are_safe else self._word_cache
 
@@ -183,7 +184,10 @@ class Tokenizer:
         return ids
 
     def _encode_chunk(self, chunk: str) -> tuple[int, ...]:
-        return tuple(chain.from_iterable(map(self._word_cache.__getitem__, self.pre_tokenizer.split(chunk))))
+        words = self._split(chunk)
+        if len(words) == 1:
+            return self._word_cache[chunk]
+        return tuple(chain.from_iterable(map(self._word_cache.__getitem__, words)))
 
     def _encode_word(self, word: str) -> tuple[int, ...]:
         word_bytes = word.encode()
@@ -219,7 +223,7 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Iterable[int], *, errors: str = "replace") -> str:
-        """Turn ids into text. Bytes that are not valid UTF-8 become U+FFFD, or raise UnicodeDecodeError with errors="strict".
+        """Turn ids into text. Bytes that are not UTF-8 become U+FFFD; with errors="strict" they raise UnicodeDecodeError.
 
         A model may well stop in the middle of a character; `decode_bytes` loses nothing.
 
@@ -266,7 +270,7 @@ class Tokenizer:
         return [self._bytes_of[i] for i in self.encode(text)]
 
     def byte_lengths(self) -> list[int]:
-        """How many bytes of text each id stands for, by id: what bits per byte divides by. Special tokens stand for none.
+        """How many bytes of text each id stands for, by id (for bits per byte). Special tokens stand for none.
 
         >>> Tokenizer([(b"a", b"b")], special_tokens=["<|endoftext|>"]).byte_lengths()[255:]
         [1, 2, 0]
@@ -301,14 +305,14 @@ class Tokenizer:
 
 
 class _ByteSymbols(dict):
-    """For str.translate: byte -> token; a byte that the vocabulary lacks is an error, where translate would leave it as it is."""
+    """For str.translate: byte -> token. A byte that the vocabulary lacks is an error here; a plain dict would let it pass."""
 
     def __missing__(self, byte: int) -> str:
         raise ValueError(f"This vocabulary has no token for the byte 0x{byte:02X}, so it cannot encode every text.")
 
 
 def number_tokens(merges: Iterable[tuple[bytes, bytes]]) -> dict[bytes, int]:
-    """Number the tokens: the 256 bytes by value, then what each merge makes, in order: [(left, right), ...] -> {token: id}.
+    """Number the tokens, the 256 bytes by value, then what each merge makes: [(left, right), ...] -> {token: id}.
 
     >>> vocab = number_tokens([(b"a", b"a"), (b"aa", b"b")])
     >>> vocab[b"a"], vocab[b"aa"], vocab[b"aab"]
@@ -321,7 +325,7 @@ def number_tokens(merges: Iterable[tuple[bytes, bytes]]) -> dict[bytes, int]:
 
 
 def check_special_tokens(special_tokens: Collection[str]) -> list[str]:
-    """The special tokens as a list; raises ValueError if one is empty or twice there, or if they are one bare string."""
+    """The special tokens as a list; raises ValueError if one is empty or there twice, or if they are a bare string."""
     if isinstance(special_tokens, str):
         raise ValueError(f"special_tokens is the string {special_tokens!r}; give a list of strings.")
     tokens = list(special_tokens)
@@ -340,8 +344,8 @@ def describe_surrogate(text: str) -> str:
     """A sentence that tells where a text's first lone surrogate is."""
     place = _SURROGATE.search(text)
     return (
-        f"The text has the lone surrogate U+{ord(place[0]):04X} at position {place.start():,}: half of a character, which UTF-8 "
-        "cannot hold. Read the file with errors='replace', or take it out."
+        f"The text has the lone surrogate U+{ord(place[0]):04X} at position {place.start():,}: half of a character, "
+        "which UTF-8 cannot hold. Read the file with errors='replace', or take it out."
     )
 
 

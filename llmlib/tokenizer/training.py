@@ -22,7 +22,7 @@ from llmlib.tokenizer.bpe import check_tie_break
 
 
 class Merge(NamedTuple):
-    """One step of training: the pair of byte strings, how often it was counted, and the text's length after it, in tokens."""
+    """One step of training: the pair, how often it was counted, and how many tokens the text has after it."""
 
     left: bytes
     right: bytes
@@ -66,7 +66,7 @@ def learn_merges(
 
 
 def _merge_everywhere(pair: str, z: str, words: list[str], freqs: list[int], queue: _PairQueue) -> int:
-    """Merge a pair in all words that hold it, and tell the queue; return by how many tokens the text has become shorter.
+    """Merge a pair in all words that hold it, and tell the queue; return how many tokens fewer the text has now.
 
     The gaps between the cuts say which pairs change: in x|ab|y the pairs xa and by lose an occurrence, xZ and Zy gain
     one; in ab|ab the pair ba between the two is lost and ZZ is gained. With a = b this also holds for runs: aaaa
@@ -187,7 +187,7 @@ class _PairQueue:
         return self._sort_key(a) + self._sort_key(b)
 
     def _sort_key(self, token: str) -> str:
-        """A string that sorts as the token's bytes do, or in reverse; its end mark makes left + right sort as the pair."""
+        """A string that sorts as the token's bytes do, or in reverse; by its end mark left + right sorts as the pair."""
         if token not in self.sort_keys:
             token_bytes = self.token_bytes[token]
             if self.tie_break == "greatest":
@@ -198,7 +198,7 @@ class _PairQueue:
         return self.sort_keys[token]
 
     def _first_place(self, pair: str) -> tuple[int, int]:
-        """The first place where a pair stands now: (word's index, byte offset in it). Places only ever move backwards."""
+        """The first place where a pair stands now: (word's index, byte offset in it). It only ever moves to the right."""
         indices = self.where[pair]
         start = next(k for k, i in enumerate(indices) if pair in self.words[i])
         if start:
