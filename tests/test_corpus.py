@@ -267,6 +267,7 @@ def test_size_of_the_world(world, samples):
     assert lengths[-len(lengths) // 20] <= 200
     types = {word.lower() for story in samples[0.5] for word in WORD.findall(story.text)}
     assert len(types) > 3000
+    assert types < world.vocabulary
     assert len(world.characters) == len({character.name for character in world.characters}) >= 300
     assert sum(len(lines) for lines in world.rules.values()) >= 500
 

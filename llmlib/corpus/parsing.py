@@ -84,7 +84,7 @@ class Parser:
 
     def _run(self, text: str, relaxed: bool, explain: bool) -> Parse:
         result, size = Parse(), len(text)
-        best: list[tuple] = []  # of the furthest point: (position, what was expected, notes)
+        failures: list[tuple] = []  # (position, what was expected there, notes)
 
         # A task is a continuation (node, rest) with the state in which it is reached. Choices, notes: linked lists.
         rest = None
@@ -99,7 +99,7 @@ class Parser:
                 if kind is Text:
                     if not text.startswith(node.text, pos):
                         if explain:
-                            best.append((pos, node.text, notes))
+                            failures.append((pos, (node.text,), notes))
                         break
                     pos += len(node.text)
                 elif kind is Say:
@@ -109,7 +109,7 @@ class Parser:
                         continue
                     if not relaxed:
                         if explain:
-                            best.append((pos, right, notes))
+                            failures.append((pos, (right,), notes))
                         break
                     index, lengths = self.table(node.words, None)
                     said = [word for n in lengths if pos + n <= size and (word := text[pos : pos + n]) in index]
@@ -117,13 +117,13 @@ class Parser:
                         recall = Recall(node, pos, pos + len(word), word, word if right is None else right)
                         tasks.append((rest, pos + len(word), memory, log_prob, trail, (recall, notes)))
                     if explain and not said:
-                        best.extend((pos, word, notes) for word in ([right] if right else list(index)))
+                        failures.append((pos, (right,) if right else index, notes))
                     break
                 elif kind is Choice:
                     heads = self.heads(node)
                     agree = [i for i, head in heads if head is None or text.startswith(head, pos)]
                     if explain:
-                        best.extend((pos, head, notes) for _, head in heads if head is not None)
+                        failures.append((pos, [head for _, head in heads if head is not None], notes))
                     if not agree:
                         break
                     for i in agree[1:]:
@@ -164,35 +164,35 @@ class Parser:
                         )
                         tasks.append((rest, end, now, log_prob + chance, (i, trail), note))
                     if explain:
-                        best.extend((pos, word, notes) for word in index)
+                        failures.append((pos, index, notes))
                     break
             else:
                 if pos == size:
                     result.found.append(Derivation(text, log_prob, tuple(_unlink(trail))))
                     result.recalls.append(_unlink(notes))
                 elif explain:
-                    best.append((pos, "", notes))
-        if explain and not result.found and best:
-            self._explain(text, best, result)
+                    failures.append((pos, ("",), notes))
+        if explain and not result.found:
+            self._explain(text, failures, result)
         return result
 
     @staticmethod
-    def _explain(text: str, best: list[tuple], result: Parse) -> None:
+    def _explain(text: str, failures: list[tuple], result: Parse) -> None:
         """Keep the failures that came furthest; a failure inside a fixed text counts from its last word that agrees."""
+        reached = max(pos for pos, _, _ in failures)
         agreed = []
-        for pos, expected, notes in best:
-            n = 0
-            while n < len(expected) and text[pos + n : pos + n + 1] == expected[n]:
-                n += 1
-            ended = pos + n == len(text) and n < len(expected)
-            if not ended:  # back to the start of the word
-                while (
-                    0 < n < len(expected)
-                    and expected[n - 1].isalpha()
-                    and (expected[n].isalpha() or text[pos + n : pos + n + 1].isalpha())
-                ):
-                    n -= 1
-            agreed.append((pos + n, expected[n:], notes, ended))
+        for pos, words, notes in failures:
+            for word in words:
+                if pos + len(word) < reached:
+                    continue
+                n = 0
+                while n < len(word) and text[pos + n : pos + n + 1] == word[n]:
+                    n += 1
+                ended = pos + n == len(text) and n < len(word)
+                if not ended:  # back to the start of the word
+                    while 0 < n < len(word) and word[n - 1].isalpha() and text[pos + n - 1 : pos + n + 1].isalpha():
+                        n -= 1
+                agreed.append((pos + n, word[n:], notes, ended))
         result.furthest = max(item[0] for item in agreed)
         there = [item for item in agreed if item[0] == result.furthest]
         result.expected = list(dict.fromkeys(expected for _, expected, _, _ in there))

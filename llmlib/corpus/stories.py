@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import count
 from random import Random
 
 from llmlib.corpus.cast import ATTRIBUTES, Character, characters, lexicons, read_data
-from llmlib.corpus.grammar import Grammar, Nest, Pick, Say
+from llmlib.corpus.grammar import Grammar, Nest, Pick, Say, Text
 from llmlib.corpus.parsing import Parse, Parser, Recall
 from llmlib.corpus.sources import SEPARATOR
 from llmlib.corpus.templates import Compiler, Role
@@ -55,8 +55,8 @@ class Story:
 
     text: str
     log_prob: float
-    choices: tuple[int, ...]
-    world: StoryWorld
+    choices: tuple[int, ...] = field(repr=False)
+    world: StoryWorld = field(repr=False, compare=False)
 
     @cached_property
     def steps(self) -> list:
@@ -184,6 +184,15 @@ class StoryWorld:
     def entropy(self) -> float:
         """Nats a story, exactly: the least that any model can lose. E per token = entropy / mean tokens a story."""
         return self.grammar.entropy()
+
+    @cached_property
+    def vocabulary(self) -> frozenset[str]:
+        """Every word, in lower case, that some story holds."""
+        words: set[str] = set()
+        for node in self.grammar.visits():
+            pieces = [node.text] if type(node) is Text else node.words if type(node) in (Say, Pick) else []
+            words.update(word.lower() for piece in pieces for word in WORD.findall(piece))
+        return frozenset(words)
 
     @property
     def characters(self) -> tuple[Character, ...]:
