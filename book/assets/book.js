@@ -74,7 +74,7 @@
   }
 
   // What scrolls inside its frame can be reached by Tab, and only that.
-  const frames = "pre, .pst-scrollable-table-container, .output, .katex-display > .katex > .katex-html, .math.notranslate";
+  const frames = "pre, .pst-scrollable-table-container, .output, .katex-display, .book-widget-fallback";
   const reach = () => {
     for (const frame of document.querySelectorAll(frames)) {
       const overflow = getComputedStyle(frame);
@@ -87,5 +87,6 @@
   let settle;
   addEventListener("resize", () => { clearTimeout(settle); settle = setTimeout(reach, 150); });
   document.addEventListener("toggle", reach, true);
+  document.fonts.ready.then(reach);
   reach();
 })();

@@ -5,6 +5,7 @@ Only what some page refers to stays in `_static`; everything else that the theme
 
 import re
 import shutil
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -72,6 +73,21 @@ def remove_unused(out, pages):
             path.rmdir()
 
 
+def write_entrance(app, out):
+    """Writes index.html at the root of the site, which leads to the book's first page."""
+    target = app.builder.get_target_uri(app.config.root_doc)
+    title = escape(app.config.html_title)
+    head = (
+        f'<meta charset="utf-8">\n<title>{title}</title>\n<meta http-equiv="refresh" content="0; url={target}">\n'
+        '<link rel="icon" href="_static/favicon.svg">'
+    )
+    body = f'<main><h1><a href="{target}">{title}</a></h1></main>'
+    page = (
+        f'<!DOCTYPE html>\n<html lang="{app.config.language}">\n<head>\n{head}\n</head>\n<body>{body}</body>\n</html>\n'
+    )
+    (out / "index.html").write_text(page, "utf-8")
+
+
 def write_assets(app, exception):
     """Writes everything that the finished pages refer to below `_static`, and removes what they do not."""
     if exception or app.builder.format != "html":
@@ -105,4 +121,5 @@ def write_assets(app, exception):
         (static / name).write_text(
             stylesheets.minified_script((root / "book/assets" / name).read_text("utf-8")), "utf-8"
         )
+    write_entrance(app, out)
     remove_unused(out, pages)

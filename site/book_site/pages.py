@@ -77,12 +77,23 @@ def launch_links(context):
     return [(button["text"], button["url"]) for group in groups for button in group["buttons"] if button.get("url")]
 
 
+def with_fitting_roles(body):
+    """A page's HTML with asides as notes, not landmarks within the text, and sources as items of their list.
+
+    >>> with_fitting_roles('<aside class="margin sidebar"></aside><div class="citation" role="doc-biblioentry"></div>')
+    '<aside role="note" class="margin sidebar"></aside><div class="citation" role="listitem"></div>'
+    """
+    body = re.sub(r'<aside (?=class="[^"]*\b(?:margin|sidebar|footnote-list)\b)', '<aside role="note" ', body)
+    return body.replace('role="doc-biblioentry"', 'role="listitem"')
+
+
 def add_page_details(app, pagename, templatename, context, doctree):
     """Puts the `book_*` names that the layout prints into the page's context."""
     body = context.get("body") or ""
     inside_nav = "".join(title for _, title, _ in context.get("book_sections", []))
     options = app.config.html_theme_options
     repository = (options.get("repository_url") or "").strip()
+    context["body"] = body = with_fitting_roles(body)
     context["book_styles"] = styles_of(body + inside_nav)
     context["book_scripts"] = scripts_of(body)
     context["book_description"] = (
