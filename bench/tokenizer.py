@@ -1,7 +1,8 @@
-"""Speed and memory of `llmlib.tokenizer`, beside `tokenizers` and `tiktoken` in the same run: python bench/tokenizer.py [--write].
+"""Speed and memory of `llmlib.tokenizer` beside `tokenizers` and `tiktoken`: python bench/tokenizer.py [--write].
 
-All contenders do the same work on the same text in turns (one round each, then the next), and medians are compared, so that a
-busy machine disturbs all alike. `--quick` takes smaller texts; `--write` keeps the figures in bench/results/tokenizer.json.
+All contenders do the same work on the same text in turns (one round each, then the next), and medians are compared,
+so that a busy machine disturbs all alike. `--quick` takes smaller texts; `--write` keeps the figures in
+bench/results/tokenizer.json.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import pydoc_data.topics
 import random
 import re
 import statistics
-import sys
 import sysconfig
 import tempfile
 import time
@@ -40,7 +40,7 @@ HEAPS_EXPONENT = 0.6  # unique words grow with the text's length to this power, 
 
 @cache
 def python_docs() -> str:
-    """The interpreter's own reference topics and the docstrings of its standard library, about 3 MB of English and code."""
+    """The interpreter's own reference topics and its standard library's docstrings: 3 MB of English and code."""
     texts = list(pydoc_data.topics.topics.values())
     for path in sorted(Path(sysconfig.get_path("stdlib")).rglob("*.py")):
         if "site-packages" in path.parts:
@@ -58,8 +58,9 @@ def python_docs() -> str:
 def english_like(n_bytes: int) -> str:
     """A text of that size: Python's docs, then more of the same kind, for there are only 3 MB of them.
 
-    It goes on with phrases of 1 to 8 words copied from anywhere before, which keeps how often each word occurs, and with new
-    words, spelled by letter triples as in the docs, at the rate that makes unique words grow as in English (Heaps' law).
+    It goes on with phrases of 1 to 8 words copied from anywhere before, which keeps how often each word occurs, and
+    with new words, spelled by letter triples as in the docs, at the rate that makes unique words grow as in English
+    (Heaps' law).
     """
     chunks = re.findall(r"\s*\S+|\s+$", python_docs())
     words = list(dict.fromkeys(chunks))
@@ -192,7 +193,7 @@ def bench_coding(text: str, rounds: int) -> list[dict]:
 
 
 def bench_memory(text: str) -> list[dict]:
-    """The most memory that each stage has in use at one time (its result included, the text left out), per byte of text."""
+    """The most memory that each stage has in use at one time (with its result, without the text), per byte of text."""
     n_bytes = len(text.encode())
     tokenizer = Tokenizer.train(text, VOCAB_SIZE)
     ids = tokenizer.encode(text)

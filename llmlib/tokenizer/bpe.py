@@ -1,4 +1,4 @@
-"""Byte pair encoding in its plainest form: count, merge, repeat. Symbols are strings or byte strings; a merge joins two.
+"""Byte pair encoding in its plainest form: count, merge, repeat. Symbols are strings or bytes; a merge joins two.
 
 This is the teaching path, and the truth for the fast one (`training.py`, `encoding.py`): tests hold both equal.
 """

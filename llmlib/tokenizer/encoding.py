@@ -1,6 +1,7 @@
 """Stage 4, encoding, made fast: one word by merge rank, whatever its length, and a memory of the words seen before.
 
-Here a token is a character, `chr(id)`, and a word a string of them: a pair is a string of two, cheap to make and to look up.
+Here a token is a character, `chr(id)`, and a word a string of them: a pair is a string of
+two, cheap to make and to look up.
 `bpe.apply_merges` is the same rule in plain Python.
 """
 
@@ -34,9 +35,9 @@ class RankMerger:
         return self.merge_short(word) if len(word) <= LONG_WORD else self.merge_long(word)
 
     def merge_short(self, word: str) -> str:
-        """Join one pair at a time, lowest rank first, leftmost first among equals; the ranks of all pairs are kept in a list.
+        """Join one pair at a time, lowest rank first, leftmost first among equals.
 
-        Each merge looks through the list, at C speed: quadratic in the word's length, and the fastest way for short words.
+        Each merge looks through the ranks of all pairs, at C speed: quadratic in length, fastest for short words.
         """
         rank_of, products, none = self.rank_of.get, self.products, len(self.products)
         symbols = [
@@ -53,7 +54,7 @@ class RankMerger:
         return "".join(symbols)
 
     def merge_long(self, word: str) -> str:
-        """The same in O(n log n) for n symbols: a heap of pairs by rank and place, a linked list to find neighbours after merges."""
+        """The same in O(n log n) for n symbols: a heap of pairs by rank and place, and a linked list of symbols."""
         rank_of = self.rank_of.get
         n = len(word)
         symbols: list[str] = list(word)

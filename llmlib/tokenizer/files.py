@@ -70,7 +70,7 @@ def load(path: str | os.PathLike) -> Tokenizer:
         raise ValueError(f"{path.name} is not a tokenizer.json: it is not UTF-8 text.") from None
     except json.JSONDecodeError as problem:
         raise ValueError(
-            f"{path.name} is not whole JSON: it breaks off or goes wrong in line {problem.lineno}; fetch the file again."
+            f"{path.name} is not whole JSON: it breaks off or is wrong in line {problem.lineno}; fetch the file again."
         ) from None
     try:
         return from_json(data)
@@ -83,8 +83,14 @@ def to_json(tokenizer: Tokenizer) -> dict:
 
     >>> to_json(Tokenizer([(b" ", b"a")]))["model"]["merges"]
     ['Ġ a']
+
+    Raises ValueError for a special token whose text the format uses for another token.
     """
-    in_order = sorted(tokenizer.vocab.items(), key=lambda item: item[1])
+    # Special tokens stand in the vocabulary too: `tokenizers` gives those that do not an id of its own choice.
+    vocab = {bytes_to_printable(token): i for token, i in tokenizer.vocab.items()}
+    for text, i in (tokenizer.special_tokens | tokenizer.added_tokens).items():
+        if vocab.setdefault(text, i) != i:
+            raise ValueError(f"The special token {text!r} is written like an ordinary one in this format; rename it.")
     added = [(i, text, True) for text, i in tokenizer.special_tokens.items()]
     added += [(i, text, False) for text, i in tokenizer.added_tokens.items()]
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
@@ -106,14 +112,14 @@ def to_json(tokenizer: Tokenizer) -> dict:
             "fuse_unk": False,
             "byte_fallback": False,
             "ignore_merges": tokenizer.ignore_merges,
-            "vocab": {bytes_to_printable(token): i for token, i in in_order},
+            "vocab": dict(sorted(vocab.items(), key=lambda item: item[1])),
             "merges": [f"{bytes_to_printable(a)} {bytes_to_printable(b)}" for a, b in tokenizer.merges],
         },
     }
 
 
 def from_json(data: object) -> Tokenizer:
-    """A tokenizer from the content of a `tokenizer.json`; raises ValueError, with the section, for what cannot be done."""
+    """A tokenizer from the content of a `tokenizer.json`; raises ValueError, with the section, for what it can't do."""
     if not isinstance(data, dict) or not isinstance(data.get("model"), dict):
         raise ValueError("this is no tokenizer.json: it has no section 'model'.")
     model = data["model"]
@@ -230,6 +236,8 @@ def _pre_tokenizer_to_json(pre_tokenizer: PreTokenizer) -> dict:
     byte_level = _byte_level(pre_tokenizer.prefix_space, use_regex)
     if not before:
         return byte_level
+    for pattern in before:
+        _check_dialect(pattern)
     splits = [{"type": "Split", "pattern": {"Regex": p}, "behavior": "Isolated", "invert": False} for p in before]
     return {"type": "Sequence", "pretokenizers": [*splits, byte_level]}
 
@@ -259,10 +267,19 @@ def _read_split(step: dict) -> str:
         raise ValueError(f"pre_tokenizer: Split with behavior {step.get('behavior')!r} cannot be read; 'Isolated' can.")
     match step.get("pattern"):
         case {"Regex": str(pattern)}:
+            _check_dialect(pattern)
             return pattern
         case {"String": str(literal)}:
             return regex.escape(literal)
     raise ValueError("pre_tokenizer: Split has no pattern.")
+
+
+def _check_dialect(pattern: str) -> None:
+    """Refuse what the dialect of the file's readers (Oniguruma) takes in another sense: there {1,3}+ repeats {1,3}."""
+    if regex.search(r"(?<!\\)\{\d*,?\d*\}\+", pattern):
+        raise ValueError(
+            f"pre_tokenizer: in {pattern!r}, libraries read the + after {{...}} in different ways; leave the + out."
+        )
 
 
 _COLLAPSE = {"type": "Replace", "pattern": {"Regex": "\\s+"}, "content": " "}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 FORMS = (None, "NFC", "NFD", "NFKC", "NFKD")
 WHITE_SPACE_MODES = ("keep", "strip", "collapse")
 
-# Unicode's White_Space property. Python's str.isspace and `re` add the separators U+001C to U+001F; other libraries do not.
+# Unicode's White_Space property. Python's str.isspace and `re` add U+001C to U+001F; tokenizer libraries do not.
 WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 
 _RUN_OF_WHITE_SPACE = re.compile(f"[{WHITE_SPACE}]+")

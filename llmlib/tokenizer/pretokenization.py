@@ -17,7 +17,6 @@ the whole text.
 from __future__ import annotations
 
 import re
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -49,6 +48,10 @@ _CHUNK_EXACT = re.compile(
     f"[{WHITE_SPACE}]*[^{WHITE_SPACE}]+|[{WHITE_SPACE}]+"
 )  # slower; right where `re` and Unicode differ
 _SEPARATORS = "\x1c\x1d\x1e\x1f"
+# Inside [...], these mean sets to the tokenizer libraries and plain characters to Python.
+_ESCAPED = re.compile(r"\\.", re.DOTALL)
+_SET_OPERATION = re.compile(r"\[\^?\]?[^\]]*?(?:\[(?!:)|&&|--|~~)")
+
 _CUT = re.compile(r"(?<=\w)[ \n]")
 
 BLOCK_CHARACTERS = 1 << 16  # of text at a time: its chunks fit into the processor's cache (measured)
@@ -79,7 +82,7 @@ def pre_tokenize(text: str, pattern: str | PreTokenizer = "gpt2") -> list[str]:
 
 @dataclass(frozen=True)
 class PreTokenizer:
-    """The settings of stage 2: regular expressions, applied one after the other, each to every word that the last one made.
+    """The settings of stage 2: regular expressions, each applied to every word that the one before it made.
 
     What an expression matches becomes a word, and so does what stands between two matches. `prefix_space` (with
     GPT-2's pattern or with none) puts a space before a text that does not begin with one, so that its first word is
@@ -213,13 +216,11 @@ def compile_pattern(pattern: str) -> regex.Pattern:
     Raises ValueError when it is not valid, or when tokenizer libraries would read it in another way (set operations).
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "error", FutureWarning
-            )  # raised for [a&&b] and [[a]b], which are sets in sets elsewhere
-            return regex.compile(pattern)
-    except (regex.error, FutureWarning) as problem:
+        if _SET_OPERATION.search(_ESCAPED.sub("x", pattern)):
+            raise regex.error("it has a set inside a set, or a set operation")
+        return regex.compile(pattern)
+    except regex.error as problem:
         raise ValueError(
-            f"The pre-tokenizer's expression {pattern!r} cannot be used ({problem}); write it without set operations, "
-            "in the syntax of Python's `regex` package."
+            f"The pre-tokenizer's expression {pattern!r} cannot be used ({problem}); write it in the syntax of "
+            "Python's `regex` package, without set operations."
         ) from None

@@ -223,7 +223,7 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Iterable[int], *, errors: str = "replace") -> str:
-        """Turn ids into text. Bytes that are not UTF-8 become U+FFFD; with errors="strict" they raise UnicodeDecodeError.
+        """Turn ids into text. Bytes that are not UTF-8 become U+FFFD; errors="strict" raises UnicodeDecodeError.
 
         A model may well stop in the middle of a character; `decode_bytes` loses nothing.
 
@@ -279,7 +279,7 @@ class Tokenizer:
         return [0 if i in special else len(self._bytes_of.get(i, b"")) for i in range(self.n_vocab)]
 
     def forget(self) -> None:
-        """Empty the memory of words seen, as in a tokenizer just loaded: frees space, and lets a benchmark start cold."""
+        """Empty the memory of words seen, as in a tokenizer just loaded: frees space, lets a benchmark start cold."""
         self._word_cache.clear()
         self._chunk_cache.clear()
 
@@ -305,7 +305,7 @@ class Tokenizer:
 
 
 class _ByteSymbols(dict):
-    """For str.translate: byte -> token. A byte that the vocabulary lacks is an error here; a plain dict would let it pass."""
+    """For str.translate: byte -> token. A byte that the vocabulary lacks is an error; a dict would let it pass."""
 
     def __missing__(self, byte: int) -> str:
         raise ValueError(f"This vocabulary has no token for the byte 0x{byte:02X}, so it cannot encode every text.")

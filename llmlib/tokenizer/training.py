@@ -187,7 +187,7 @@ class _PairQueue:
         return self._sort_key(a) + self._sort_key(b)
 
     def _sort_key(self, token: str) -> str:
-        """A string that sorts as the token's bytes do, or in reverse; by its end mark left + right sorts as the pair."""
+        """A string that sorts as the bytes do, or in reverse; its end mark lets left + right sort as the pair."""
         if token not in self.sort_keys:
             token_bytes = self.token_bytes[token]
             if self.tie_break == "greatest":
@@ -198,7 +198,7 @@ class _PairQueue:
         return self.sort_keys[token]
 
     def _first_place(self, pair: str) -> tuple[int, int]:
-        """The first place where a pair stands now: (word's index, byte offset in it). It only ever moves to the right."""
+        """The first place where a pair stands now: (word's index, byte offset in it). It only moves to the right."""
         indices = self.where[pair]
         start = next(k for k, i in enumerate(indices) if pair in self.words[i])
         if start:
