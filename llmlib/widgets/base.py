@@ -1,4 +1,4 @@
-"""What every figure shares in Python: a widget whose state is plain data, and its twin in HTML for pages without a kernel."""
+"""What every figure shares in Python: a widget whose state is plain data, and its twin in HTML."""
 
 import html
 import json
@@ -19,7 +19,8 @@ class BookWidget(anywidget.AnyWidget):
     """A figure: traits hold its whole state as JSON, and `<_module>.js` draws it and does all that the reader asks for.
 
     A subclass names its module, declares its traits with `.tag(sync=True)` (units in `help=`), checks them, and writes
-    `fallback`. The figure is shown twice over: live where there is a kernel, else as a twin in HTML that `host.js` revives.
+    `fallback`. The figure is shown twice over: live where there is a kernel, else as a twin in HTML that `host.js`
+    brings to life.
 
     `figure_id` is its address in a page (#fig-bpe-merges) and has to be another one for each figure of a chapter.
     """
@@ -47,7 +48,7 @@ class BookWidget(anywidget.AnyWidget):
             raise ValueError(
                 f"figure_id is {self.figure_id!r}; use letters, digits and hyphens, such as 'fig-merges-2'."
             )
-        # A name of its own for each figure of a session, and the same one in every session, so that notebooks can be compared.
+        # A name of its own for each figure of a session, the same in every session: stored notebooks can be compared.
         BookWidget._shown[self.figure_id] += 1
         model_id = uuid5(NAMESPACE_URL, f"{self._module}/{self.figure_id}/{BookWidget._shown[self.figure_id]}").hex
         super().__init__(model_id=model_id, **state)

@@ -77,8 +77,7 @@ function render({ model, el }) {
     if (key === wanted) return;
     wanted = key;
     clearTimeout(running);
-    const text = now.text.slice(0, MAX_CHARACTERS);
-    const next = now.given === null ? new Training(text, now) : replayGiven(text, now.given, now);
+    const next = now.given === null ? new Training(now.text, now) : replayGiven(now.text, now.given, now);
     const work = now.given === null ? next.learn({ sliceMs: SLICE_MS }) : [].values();
     const advance = () => {
       if (!work.next().done) {
@@ -110,8 +109,8 @@ function render({ model, el }) {
   }
 
   // ------------------------------------------------------------------------------------------------ controls
-  const area = figure.text("text", { label: "Text", maxLength: MAX_CHARACTERS, change: (text) => change({ text }) });
-  const example = h("select", {}, h("option", { value: "" }, "choose …"), Object.keys(EXAMPLES).map((name) => h("option", { value: name }, name)));
+  figure.text("text", { label: `Text, up to ${integer(MAX_CHARACTERS)} characters`, maxLength: MAX_CHARACTERS, change: (text) => change({ text }) });
+  const example = h("select", {}, h("option", { value: "" }, "your own text"), Object.keys(EXAMPLES).map((name) => h("option", { value: name }, name)));
   figure.field("Example", example);
   figure.listen(example, "change", () => {
     if (example.value !== "") change({ text: EXAMPLES[example.value], step: 0, trained: true });
@@ -138,7 +137,8 @@ function render({ model, el }) {
   const curve = figure.panel("Shorter text, larger vocabulary", { half: true });
   const vocabulary = figure.panel("Vocabulary", { half: true, scroll: true });
   const chips = h("div", { className: "bw-tiles", dir: "ltr" });
-  vocabulary.body.append(chips);
+  const none = h("p", { className: "bw-note" }, "Nothing merged yet: the first merge makes the symbol with id 256.");
+  vocabulary.body.append(none, chips);
   const drawChips = tileRow(chips);
   const tree = figure.panel("Merge tree", { half: true });
   const treeId = h("input", { type: "number", min: BYTES, step: 1, inputMode: "numeric" });
@@ -168,7 +168,6 @@ function render({ model, el }) {
   figure.onReset(() => {
     if (givenAtFirst !== null) model.set("merges", givenAtFirst);
     pinned = null;
-    example.value = "";
   });
   for (const trait of ["trained", "merges"]) figure.on(trait, () => figure.redraw());
 
@@ -258,6 +257,7 @@ function render({ model, el }) {
 
   function paintVocabulary(step, focus) {
     const from = Math.max(0, step - CHIPS);
+    none.hidden = step > 0;
     shownChips = Array.from({ length: step - from }, (_, i) => ({ id: BYTES + step - 1 - i }));
     drawChips(shownChips.map(({ id }) => ({ bytes: training.vocab[id], id, className: `${id === BYTES + step - 1 ? "is-new" : ""}${id === focus ? " is-focus" : ""}` })));
     vocabulary.note.textContent = `${integer(BYTES + step)} symbols: 256 bytes${step > 0 ? `, ${integer(step)} merged${from > 0 ? `, the newest ${CHIPS} shown` : ", newest first"}` : ""}`;
@@ -308,6 +308,7 @@ function render({ model, el }) {
     if (pinned !== null && pinned >= BYTES + step) pinned = null;
     const focus = pinned ?? (step > 0 ? BYTES + step - 1 : null);
     stepper.show();
+    example.value = Object.keys(EXAMPLES).find((key) => EXAMPLES[key] === model.get("text")) ?? "";
     paintTiles(step, pinned);
     paintPairs(step);
     paintCurve(step);

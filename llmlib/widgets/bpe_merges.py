@@ -17,13 +17,14 @@ Pairs = tuple[tuple[int, int], ...]
 
 
 class BPEMerges(BookWidget):
-    """Step through the merges that a text teaches: `text`, `step`, `pre_tokenizer`, `tie_break` go in, `merges` and `ids` come out.
+    """Step through the merges that a text teaches: text in, `merges` and `ids` out.
 
-    Merge number m (from 0) is a pair of ids and makes the id 256 + m; ids 0 to 255 are the bytes. `ids` are the text's
-    symbols after the first `step` merges. Python computes both, with `llmlib.tokenizer`, whenever an input changes, so they are
-    right without a view, too; the view draws from its own computation of the same and never writes them.
+    Inputs: `text`, `step` (merges made so far), `pre_tokenizer`, `tie_break`. Merge number m (from 0) is a pair of ids
+    and makes the id 256 + m; ids 0 to 255 are the bytes. `ids` are the text's symbols after the first `step` merges.
+    Python computes both results, with `llmlib.tokenizer`, whenever an input changes, so that they are right without a
+    view, too; a view draws from its own computation of the same and never writes them.
 
-    Setting `merges` replays those on any text (`trained` turns False) until `trained = True` learns from the text again.
+    Setting `merges` replays those, on any text (`trained` turns False); `trained = True` learns from the text again.
 
     >>> figure = BPEMerges(text="aaabdaaabac", step=2)
     >>> figure.merges, figure.tokens
@@ -57,8 +58,8 @@ class BPEMerges(BookWidget):
             state["trained"] = False
         state.setdefault(
             "caption",
-            "Byte-pair encoding learns its vocabulary from a text: the most frequent pair of neighbouring symbols becomes a "
-            "new symbol, again and again. Computed here, from the text above.",
+            "Byte-pair encoding learns its vocabulary from a text: the most frequent pair of neighbouring symbols "
+            "becomes a new symbol, again and again. Computed here, from the text above.",
         )
         super().__init__(**state)
         self.observe(self._compute, ["text", "step", "pre_tokenizer", "tie_break", "trained"])
@@ -99,7 +100,8 @@ class BPEMerges(BookWidget):
         for number, pair in enumerate(proposal["value"]):
             if len(pair) != 2 or not all(0 <= i < N_BYTES + number for i in pair):
                 raise traitlets.TraitError(
-                    f"Merge {number} is {pair}; it has to be two ids that exist by then, from 0 to {N_BYTES + number - 1}."
+                    f"Merge {number} is {pair}; it has to be two ids that exist by then, "
+                    f"from 0 to {N_BYTES + number - 1}."
                 )
             token = tokens[pair[0]] + tokens[pair[1]]
             if token in made:
@@ -155,8 +157,9 @@ class BPEMerges(BookWidget):
         shown = self.text if len(self.text) <= 200 else f"{self.text[:200]}…"
         more = f" The table shows the first {FALLBACK_ROWS}." if len(merges) > FALLBACK_ROWS else ""
         words = (
-            f"<p>Byte-pair encoding of the text <code>{html.escape(_line(shown))}</code>: it has {lengths[0]} bytes, and teaches "
-            f"{len(merges)} merges, each the most frequent pair of neighbouring symbols at that moment.{more}</p>"
+            f"<p>Byte-pair encoding of the text <code>{html.escape(_line(shown))}</code>: it has {lengths[0]} bytes, "
+            f"and teaches {len(merges)} merges, each the most frequent pair of neighbouring symbols at that moment."
+            f"{more}</p>"
         )
         head = ["merge", "left", "right", "new symbol", "id", "symbols after it"]
         return words + (

@@ -15,14 +15,14 @@ _DESTRUCTURED = re.compile(r"^(?:export\s+)?(?:const|let|var)\s*[{\[].*", re.MUL
 def module_source(name: str) -> str:
     """Give the text of one ES module that holds `name.js` and all that it imports from its neighbours, in order.
 
-    Only `import { a, b } from "./x.js";` is understood: the line is dropped, because x.js's text stands above it. All names
-    then share one scope, so that no two modules may declare the same one at their top.
+    Only `import { a, b } from "./x.js";` is understood: the line is dropped, because x.js's text stands above it. All
+    names then share one scope, so that no two modules may declare the same one at their top.
 
     >>> module_source("tiles").count("export function frame(")
     1
 
-    Raises FileNotFoundError for a module that does not exist, ValueError for a circle of imports, another form of import, a
-    name that is imported but not exported, or one declared twice.
+    Raises FileNotFoundError for a module that does not exist, ValueError for a circle of imports, another form of
+    import, a name that is imported but not exported, or one declared twice.
     """
     order: list[str] = []
     _collect(name, (), order)

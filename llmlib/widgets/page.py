@@ -20,8 +20,9 @@ body {{ margin: 0 auto; padding: 12px; max-width: 860px; background: var(--paper
 
 
 def page_html(*figures: BookWidget, title: str = "Figures", theme: str = "") -> str:
-    """Write figures as one page, alive without a kernel or a network; `theme` is "light", "dark", or "" as the system has it.
+    """Write figures as one page, alive without a kernel or a network.
 
+    `theme` is "light", "dark", or "" for the system's own.
     Raises ValueError where two figures share a `figure_id`, or for another theme.
     """
     ids = [figure.figure_id for figure in figures]

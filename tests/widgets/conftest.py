@@ -176,7 +176,8 @@ def open_lab(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Lab]]:
                 [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
                  f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}",
                  f"--ServerApp.root_dir={tmp_path}"],
-                cwd=tmp_path, env={**os.environ, **places, "JUPYTER_CONFIG_DIR": str(tmp_path / "config")}, stdout=log, stderr=log,
+                cwd=tmp_path, env={**os.environ, **places, "JUPYTER_CONFIG_DIR": str(tmp_path / "config")},
+                stdout=log, stderr=log,
             )  # fmt: skip
         opened.append((server, None))
         _wait_for_server(f"http://127.0.0.1:{port}/api", server, tmp_path / "server.log")

@@ -2,7 +2,11 @@
 
 import re
 
-SETUP = "from llmlib.widgets import BPEMerges\nfigure = BPEMerges('aaabdaaabac')\nother = BPEMerges('abab', figure_id='fig-2')"
+SETUP = """
+from llmlib.widgets import BPEMerges
+figure = BPEMerges("aaabdaaabac")
+other = BPEMerges("abab", figure_id="fig-2")
+"""
 
 
 def status(page, view=0):
@@ -11,7 +15,8 @@ def status(page, view=0):
 
 def wait_for_status(page, words, view=0):
     page.wait_for_function(
-        "([words, view]) => document.querySelectorAll('.bw-status')[view].textContent.replace(/[\\u2068\\u2069]/g, '').startsWith(words)",
+        """([words, view]) => document.querySelectorAll('.bw-status')[view].textContent
+            .replace(/[\\u2068\\u2069]/g, '').startsWith(words)""",
         arg=[words, view],
     )
 
