@@ -188,9 +188,8 @@ class Grammar:
                     memory[node.role] = entry
                 pieces.append(node.words[entry])
             if steps is not None and kind is not Choice:
-                steps.append(
-                    (node, memory.get(node.role) if kind is Say else entry if kind is Pick else None, pieces[-1])
-                )
+                said = memory[node.role] if kind is Say else entry if kind is Pick else None
+                steps.append((node, said, "" if kind is Nest else pieces[-1]))
         return Derivation("".join(pieces), log_prob, tuple(choices))
 
     def sample(self, random: Callable[[], float]) -> Derivation:

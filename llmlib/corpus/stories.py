@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import count
+from numbers import Integral
 from random import Random
 
 from llmlib.corpus.cast import ATTRIBUTES, Character, characters, lexicons, read_data
@@ -60,6 +61,7 @@ class Story:
 
     @cached_property
     def steps(self) -> list:
+        """The nodes passed through, each with the entry that it drew or looked up and what it wrote."""
         return self.world.grammar.replay(self.choices)[1]
 
     @property
@@ -92,8 +94,6 @@ class Story:
         """Every place that is settled by the character table, in order."""
         spans, at, told = [], 0, set()
         for node, entry, piece in self.steps:
-            if type(node) is Nest:
-                continue
             if type(node) is Say and (attribute := node.form.partition(":")[0]) in ATTRIBUTES:
                 fact = self.world.fact(entry, attribute)
                 spans.append(FactSpan(at, at + len(piece), fact, fact not in told))
@@ -174,8 +174,15 @@ class StoryWorld:
         return Story(made.text, made.log_prob, made.choices, self)
 
     def stories(self, seed: int, n: int | None = None) -> Iterator[Story]:
-        """n stories, or without end if n is None: the same for the same seed, independent for another."""
-        random = Random(seed)
+        """n stories, or without end if n is None: the same for the same seed, independent for another.
+
+        Raises ValueError for a seed that is not a whole number from 0 on.
+        """
+        if not isinstance(seed, Integral) or seed < 0:  # Random(-1) repeats Random(1), and Random(None) never repeats
+            raise ValueError(f"The seed is a whole number, 0 or more, so that it can be repeated; given {seed!r}.")
+        return self._stories(Random(int(seed)), n)
+
+    def _stories(self, random: Random, n: int | None) -> Iterator[Story]:
         for _ in range(n) if n is not None else count():
             yield self.sample(random)
 
