@@ -151,7 +151,7 @@ export function frame({ model, el }, { name, lead }) {
 
   /** A slider; its value stands beside its label, as `format` writes it. */
   function range(trait, { label, unit = "", min, max, step = 1, format = String, change }) {
-    const output = h("output", {});
+    const output = h("span", { className: "bw-value" }); // an <output> would take the label away from the slider
     const input = h("input", { type: "range", min, max, step });
     const write = (value) => {
       input.value = value;
@@ -213,7 +213,7 @@ export function frame({ model, el }, { name, lead }) {
   function stepper(trait, { label, count, ms = 800 }) {
     let timer = 0;
     const now = () => Math.min(model.get(trait), count());
-    const output = h("output", {});
+    const output = h("span", { className: "bw-value" });
     const slider = h("input", { type: "range", min: 0, step: 1 });
     const stop = () => {
       clearInterval(timer);
