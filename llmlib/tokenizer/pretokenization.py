@@ -44,10 +44,8 @@ _CHUNKS_ARE_SAFE = {GPT2_PATTERN, WHITE_SPACE_PATTERN, PUNCTUATION_PATTERN}
 _LEAVES_WHITE_SPACE_ALONE = {DIGIT_PATTERN, DIGITS_PATTERN}
 
 _CHUNK = re.compile(r"\s*\S+|\s+")
-_CHUNK_EXACT = re.compile(
-    f"[{WHITE_SPACE}]*[^{WHITE_SPACE}]+|[{WHITE_SPACE}]+"
-)  # slower; right where `re` and Unicode differ
-_SEPARATORS = "\x1c\x1d\x1e\x1f"
+_SEPARATORS = "\x1c\x1d\x1e\x1f"  # white space to `re`, not to Unicode: texts with one of them need a slower expression
+_CHUNK_EXACT = re.compile(f"[{WHITE_SPACE}]*[^{WHITE_SPACE}]+|[{WHITE_SPACE}]+")
 # Inside [...], these mean sets to the tokenizer libraries and plain characters to Python.
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
 _SET_OPERATION = re.compile(r"\[\^?\]?[^\]]*?(?:\[(?!:)|&&|--|~~)")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain
 
+from llmlib.tokenizer.checks import check_special_tokens, check_text, clean_texts, describe_surrogate
 from llmlib.tokenizer.encoding import Cache, RankMerger
 from llmlib.tokenizer.normalization import Normalizer
 from llmlib.tokenizer.pretokenization import PreTokenizer, count_words
@@ -14,7 +15,6 @@ from llmlib.tokenizer.training import Merge, learn_merges
 
 N_BYTES = 256
 MAX_ID = 0x10FFFF  # a token is kept as the character chr(id) while words are encoded
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Tokenizer:
@@ -124,7 +124,7 @@ class Tokenizer:
             )
         pre_tokenizer = PreTokenizer.named(pre_tokenizer)
         texts = [texts] if isinstance(texts, str) else texts
-        word_counts = count_words(_clean(texts, normalizer), pre_tokenizer)
+        word_counts = count_words(clean_texts(texts, normalizer), pre_tokenizer)
         if not word_counts:
             raise ValueError("There is no text to learn from: every text given is empty.")
         merges = []
@@ -322,39 +322,6 @@ def number_tokens(merges: Iterable[tuple[bytes, bytes]]) -> dict[bytes, int]:
     for left, right in merges:
         vocab.setdefault(left + right, len(vocab))
     return vocab
-
-
-def check_special_tokens(special_tokens: Collection[str]) -> list[str]:
-    """The special tokens as a list; raises ValueError if one is empty or there twice, or if they are a bare string."""
-    if isinstance(special_tokens, str):
-        raise ValueError(f"special_tokens is the string {special_tokens!r}; give a list of strings.")
-    tokens = list(special_tokens)
-    if "" in tokens or len(set(tokens)) < len(tokens):
-        raise ValueError(f"special_tokens is {tokens!r}; each must be different and not empty.")
-    return tokens
-
-
-def check_text(text: object) -> None:
-    """Raise TypeError unless this is a str."""
-    if not isinstance(text, str):
-        raise TypeError(f"The text is a {type(text).__name__}; give a str (decode bytes first: data.decode('utf-8')).")
-
-
-def describe_surrogate(text: str) -> str:
-    """A sentence that tells where a text's first lone surrogate is."""
-    place = _SURROGATE.search(text)
-    return (
-        f"The text has the lone surrogate U+{ord(place[0]):04X} at position {place.start():,}: half of a character, "
-        "which UTF-8 cannot hold. Read the file with errors='replace', or take it out."
-    )
-
-
-def _clean(texts: Iterable[str], normalizer: Normalizer | None) -> Iterator[str]:
-    for text in texts:
-        check_text(text)
-        if not text.isascii() and (_SURROGATE.search(text)):
-            raise ValueError(describe_surrogate(text))
-        yield text if normalizer is None else normalizer(text)
 
 
 def _rebuild(merges: list[tuple[bytes, bytes]], settings: dict) -> Tokenizer:

@@ -12,7 +12,7 @@ import tokenizers
 from llmlib.tokenizer import GPT2_PATTERN, Tokenizer, save
 
 # Each library carries a Unicode of its own, of different years: what one takes for a letter is unassigned in another.
-# Compared are the characters that this Python's Unicode knows (version 14 in Python 3.11, 16 in 3.14), the oldest of all.
+# Compared are the characters that this Python's Unicode knows (14 in Python 3.11, 16 in 3.14), the oldest of all.
 
 # All of Unicode's White_Space, and what looks like it and is not: separators, zero-width signs, the byte order mark.
 SPACES = [*" \t\n\v\f\r\x85\xa0\u1680\u2000\u2003\u2009\u200a\u2028\u2029\u202f\u205f\u3000"]
