@@ -468,6 +468,16 @@ def test_reports_on_unfinished_and_overlong_texts(world, samples):
         assert world.check(text).ends
 
 
+def test_a_story_cut_anywhere_is_unfinished_and_not_accused(world):
+    for number, story in enumerate(world.stories(seed=33, n=40)):
+        for end in range(1 + number, len(story.text), 37):
+            report = world.check(story.text[:end])
+            assert not report.grammatical
+            assert report.message.startswith(f"The text ends at character {end} before the story does")
+            assert report.facts_ok
+            assert report.references_ok
+
+
 @pytest.mark.parametrize("text", ["", "The end.", "Once upon a time", "\u00e9", "x" * 1000, "\n", "Mina"])
 def test_no_story_at_all(world, text):
     with pytest.raises(NotAStory, match=r"empty|At character|ends at character"):

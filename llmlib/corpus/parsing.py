@@ -116,7 +116,7 @@ class Parser:
                     for word in said:
                         recall = Recall(node, pos, pos + len(word), word, word if right is None else right)
                         tasks.append((rest, pos + len(word), memory, log_prob, trail, (recall, notes)))
-                    if explain and not said:
+                    if explain:
                         failures.append((pos, (right,) if right else index, notes))
                     break
                 elif kind is Choice:
@@ -197,7 +197,8 @@ class Parser:
         there = [item for item in agreed if item[0] == result.furthest]
         result.expected = list(dict.fromkeys(expected for _, expected, _, _ in there))
         result.unfinished = any(item[3] for item in there)
-        result.recalls = [_unlink(there[0][2])]
+        paths = [_unlink(notes) for notes in {id(notes): notes for _, _, notes, _ in there}.values()]
+        result.recalls = [min(paths, key=lambda recalls: sum(not recall.ok for recall in recalls))]  # in good faith
 
 
 def _unlink(trail: tuple | None) -> list:
