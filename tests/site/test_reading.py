@@ -23,6 +23,15 @@ def test_search_finds_a_word_and_leads_to_its_section(specimen, serve, visit, ov
         assert tab.problems == []
 
 
+def test_search_finds_a_term_of_the_glossary(built_site, visit):
+    with visit() as tab:
+        page = tab.go((built_site / "search.html").as_uri() + "?q=kv%20cache")
+        first = page.locator(".search-results a").first
+        assert first.inner_text() == "Glossary: KV cache"
+        first.click()
+        assert page.locator("dt:target").inner_text().startswith("KV cache")
+
+
 def test_search_shows_what_is_typed_as_text(specimen, visit):
     with visit() as tab:
         page = tab.go((specimen / "search.html").as_uri())
