@@ -50,6 +50,8 @@ def test_given_merges_are_replayed_on_any_text_until_trained_again():
     figure.text = "lower"
     assert figure.merges == pairs
     assert figure.ids == tokenizer.encode("lower")
+    figure.merges = [[108, 111]]  # again, and shorter than the step
+    assert (figure.step, figure.ids) == (1, [256, *b"wer"])
     figure.trained = True
     assert figure.merges == []
     assert figure.step == 0

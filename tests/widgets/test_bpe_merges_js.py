@@ -102,6 +102,7 @@ const results = cases.map(({ text, other, preTokenizer, tieBreak, part }) => {
   const top = replay.topPairs(3, tieBreak)[0];
   if (at < merges.length && !same([top.pair.left, top.pair.right, top.count], [...merges[at], log[at].count]))
     throw new Error(`the ranked pairs do not begin with the next merge: ${JSON.stringify({ text, tieBreak, at })}`);
+  if ([...replay.counts.values()].some((count) => count <= 0)) throw new Error("a pair that is gone is still counted");
   const ranks = ranksOf(merges);
   const again = encode(text, ranks, { preTokenizer });
   if (!same(again, ids)) throw new Error(`encoding and training differ: ${JSON.stringify(text)}`);
