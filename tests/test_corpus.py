@@ -573,6 +573,16 @@ def test_python_docs_hold_topics_docstrings_and_builtins_once():
     assert not re.search(r"object at 0x[0-9a-f]{9,}", docs)
 
 
+def test_the_order_of_files_on_the_disk_does_not_matter(monkeypatch):
+    from llmlib.corpus import sources
+
+    walk = sources.os.walk
+    expected = [path for path, _ in sources._library()]
+    monkeypatch.setattr(sources.os, "walk", lambda top: ((a, b, c[::-1]) for a, b, c in walk(top)))
+    assert [path for path, _ in sources._library()] == expected
+    assert len(expected) > 300
+
+
 def test_python_without_documentation(monkeypatch):
     from llmlib.corpus import sources
 
