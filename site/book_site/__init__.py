@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from . import assets, chapter_map, equations, folds, navigation, pages, search
+from . import assets, chapter_map, equations, folds, navigation, pages, portable_links, search
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -45,5 +45,6 @@ def setup(app):
     app.connect("build-finished", assets.write_assets, priority=900)
     equations.setup(app)
     folds.setup(app)
+    portable_links.setup(app)
     chapter_map.setup(app)
     return {"version": "1.0", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import re
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
@@ -113,6 +114,14 @@ def test_launch_links_only_where_a_repository_is_set(specimen, specimen_with_rep
     assert "data-launch" not in first, "only a notebook can be launched"
 
 
+def test_plain_links_lead_to_the_glossary_and_the_bibliography(specimen):
+    page = (specimen / "book/tokenization.html").read_text("utf-8")
+    assert re.search(r'href="#term-token"[^>]*><span>plain link</span>', page)
+    anchor = re.search(r'href="#([^"]+)"[^>]*><span>Gage 1994</span>', page)[1]
+    entry = re.search(rf'<div class="citation" id="{anchor}".*?</div>', page, re.DOTALL)[0]
+    assert "A new algorithm for data compression" in entry
+
+
 def test_notebook_can_be_downloaded(specimen):
     page = (specimen / "book/tokenization.html").read_text("utf-8")
     assert 'href="../_sources/book/tokenization.ipynb"' in page
@@ -149,7 +158,19 @@ def test_style_sheet_keeps_every_rule_that_can_match():
 
 
 @pytest.mark.parametrize(
-    "module", ["assets", "chapter_map", "equations", "folds", "fonts", "navigation", "pages", "search", "stylesheets"]
+    "module",
+    [
+        "assets",
+        "chapter_map",
+        "equations",
+        "folds",
+        "fonts",
+        "navigation",
+        "pages",
+        "portable_links",
+        "search",
+        "stylesheets",
+    ],
 )
 def test_examples_in_the_extension(module):
     assert doctest.testmod(importlib.import_module(f"book_site.{module}")).failed == 0
