@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 
 from llmlib.tokenizer.checks import check_special_tokens, check_text, clean_texts, describe_surrogate
 from llmlib.tokenizer.encoding import Cache, RankMerger
@@ -244,8 +244,13 @@ class Tokenizer:
         Raises ValueError for an id that no token has.
         """
         ids = ids.tolist() if hasattr(ids, "tolist") else ids
+        get, ids, parts = self._bytes_of.__getitem__, iter(ids), []
         try:
-            return b"".join(map(self._bytes_of.__getitem__, ids))
+            while part := b"".join(
+                map(get, islice(ids, 1 << 16))
+            ):  # a part at a time: join makes a list of all it gets
+                parts.append(part)
+            return b"".join(parts)
         except KeyError as unknown:
             raise ValueError(self._describe_unknown(unknown.args[0])) from None
 

@@ -3,6 +3,7 @@
 TOKENIZER_DEPTH=20 (an environment variable) runs through 20 times as many generated texts.
 """
 
+import json
 import os
 import pickle
 import random
@@ -199,12 +200,21 @@ def test_a_file_that_tokenizers_trained(pre_tokenizer, tmp_path, generate):
         assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=False)
 
 
+@pytest.mark.parametrize("individual", [False, True])
+def test_digits_are_kept_apart_where_the_file_says_so(individual, tmp_path):
+    digits = {"type": "Digits", "individual_digits": individual}
+    save(Tokenizer([(b"1", b"2")]), tmp_path / "t.json")
+    data = json.loads((tmp_path / "t.json").read_text())
+    data["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, data["pre_tokenizer"]]}
+    (tmp_path / "t.json").write_text(json.dumps(data))
+    theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "t.json"))
+    assert load(tmp_path / "t.json").encode("in 12") == theirs.encode("in 12").ids
+
+
 @pytest.mark.parametrize("ignore_merges", [False, True])
 @pytest.mark.parametrize("as_pairs", [False, True])
 def test_several_merges_for_one_token_and_merges_out_of_order(ignore_merges, as_pairs, tmp_path):
     """Files made from tiktoken's ranks list every way to make a token; files by hand may list merges in any order."""
-    import json
-
     rng = random.Random(23)
     for _ in range(30):
         tokens = sorted({"".join(rng.choices("ab", k=rng.randint(2, 4))) for _ in range(8)})

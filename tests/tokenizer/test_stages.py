@@ -118,6 +118,7 @@ def test_chunks_are_only_used_where_proved():
     assert all(PreTokenizer.named(name).chunks_are_safe for name in PATTERNS if name != "none")
     assert not PreTokenizer((GPT2_PATTERN, module.DIGIT_PATTERN)).chunks_are_safe
     assert not PreTokenizer((r" ?\S+[\n]*|\s+",)).chunks_are_safe
+    assert not PreTokenizer((r"[a-z] ", GPT2_PATTERN)).chunks_are_safe
 
 
 def test_a_pre_tokenizer_that_does_not_exist_is_refused():
