@@ -1,1 +1,1 @@
-"""The package behind the book: each chapter builds a toy by hand, then uses, and checks itself against, a module of llmlib."""
+"""The package behind the book: chapters build a toy by hand, then use a module of llmlib and check that they agree."""

@@ -65,9 +65,11 @@ class Plot:
         return f"Plot: {self.description}"
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
-        return {"text/plain": repr(self), "text/html": self._themed(), "image/svg+xml": self.svg}
+        return {"text/plain": repr(self), "text/html": self.html, "image/svg+xml": self.svg}
 
-    def _themed(self) -> str:
+    @property
+    def html(self) -> str:
+        """The plot for a page: inline SVG whose colours are the theme's."""
         svg = self.svg.replace("'DejaVu Sans'", "inherit")
         for colour, variable in _THEME.items():
             svg = re.sub(colour, variable, svg, flags=re.IGNORECASE)

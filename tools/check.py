@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--chapter", help="the name of one chapter, such as tokenization")
     chapter = parser.parse_args().chapter
     os.chdir(ROOT)
+    os.environ["BOOK_SITE"] = str(ROOT / "_build" / "html")  # the tests of the pages read what was built just before
     results = {}
     for name, command in steps(chapter).items():
         print(f"\n== {name}", flush=True)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = ROOT / "book"
+KEPT_METADATA = ("tags", "jupyter")  # jupyter: a solution is folded in JupyterLab, too
 
 
 def chapter_paths(names: list[str]) -> list[Path]:
@@ -36,6 +37,18 @@ def execute(notebook: nbformat.NotebookNode, progress=None) -> None:
     client.execute()
 
 
+def join_streams(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """What a cell printed piece by piece, as one output: where it was cut depends on the run."""
+    joined = []
+    for output in outputs:
+        previous = joined[-1] if joined else {}
+        if output.output_type == "stream" and previous.get("name") == output.name:
+            previous["text"] += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
 def canonical(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The notebook with nothing in it that depends on the run: no widget state, no timing, counts 1, 2, 3 ..."""
     notebook.metadata = {
@@ -45,7 +58,7 @@ def canonical(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     count = 0
     for number, cell in enumerate(notebook.cells, start=1):
         cell.id = f"cell-{number}"
-        cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags" and value}
+        cell.metadata = {key: cell.metadata[key] for key in KEPT_METADATA if cell.metadata.get(key)}
         if cell.cell_type != "code":
             continue
         count += 1
@@ -54,9 +67,9 @@ def canonical(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             output.pop("transient", None)
             if output.output_type == "execute_result":
                 output.execution_count = count
-            widget = output.get("data", {}).get("application/vnd.jupyter.widget-view+json")
-            if widget:
-                widget["model_id"] = "0" * 32  # random in each run, and without a kernel it leads nowhere
+            # Its model is gone with the kernel; without it, a viewer shows the figure's words and table instead.
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+        cell.outputs = join_streams(cell.outputs)
     return notebook
 
 

@@ -118,7 +118,17 @@ def set_up_packages():
         [*pip, "--quiet", "--no-deps", "--no-build-isolation", "-e", "."],
         "pip could not install llmlib from this folder (its reason is above).",
     )
+    turn_off_the_news()
     mark_done(stamp, wanted)
+
+
+def turn_off_the_news():
+    """JupyterLab asks at its first start whether it may fetch news; the book asks nobody for anything."""
+    settings = os.path.join(VENV, "share", "jupyter", "lab", "settings")
+    if not os.path.isdir(settings):
+        os.makedirs(settings)
+    with open(os.path.join(settings, "overrides.json"), "w") as file:
+        file.write('{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}\n')
 
 
 def set_up_node_packages():

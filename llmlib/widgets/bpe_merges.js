@@ -8,7 +8,7 @@ import { frame, h, svg } from "./frame.js";
 import { bar, plain, tile, tileRow, tokenText } from "./tiles.js";
 
 const EXAMPLES = {
-  "The notes' string": "aaabdaaabac",
+  "The classic string": "aaabdaaabac",
   "A sentence": "The cat sat on the mat, and the other cat sat on that cat.",
   Code: "for i in range(10):\n    for j in range(10):\n        print(i, j, i * j)\n",
   Emoji: "😀😃😄 😀😃😄 👩‍🚀👩‍🚀👩‍🚀 ❤️❤️",

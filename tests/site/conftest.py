@@ -6,9 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import nbformat
@@ -73,7 +71,7 @@ def make_specimen(folder, repository):
             "plot", execution_count=2, outputs=[output({"text/html": plot, "text/plain": "Plot"})]
         )
     )
-    twin = BPEMerges(text="aaabdaaabac", caption="The notes' example.").twin()
+    twin = BPEMerges(text="aaabdaaabac", caption="An example.").twin()
     cells.append(
         nbformat.v4.new_code_cell(
             "BPEMerges()", execution_count=3, outputs=[output({"text/html": twin, "text/plain": "BPEMerges()"})]
@@ -99,29 +97,6 @@ def specimen_with_repository(tmp_path_factory):
     """The specimen book, built with a repository."""
     folder = make_specimen(tmp_path_factory.mktemp("specimen") / "linked", "https://github.com/someone/some-book")
     return build(folder, folder)
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture(scope="session")
-def serve():
-    """A function from a folder to the address where it is served, on this host."""
-    servers = {}
-
-    def start(folder):
-        if folder not in servers:
-            server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            servers[folder] = server
-        return f"http://127.0.0.1:{servers[folder].server_address[1]}"
-
-    yield start
-    for server in servers.values():
-        server.shutdown()
-        server.server_close()
 
 
 class Visit:

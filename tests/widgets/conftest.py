@@ -1,8 +1,6 @@
 """Figures in a real browser: pages from disk and over http, and JupyterLab; the console has to stay empty."""
 
 import contextlib
-import functools
-import http.server
 import json
 import os
 import secrets
@@ -10,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -23,29 +20,6 @@ from playwright.sync_api import Browser, Page
 from llmlib.widgets.page import page_html
 
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@pytest.fixture(scope="session")
-def serve() -> Iterator[Callable[[Path], str]]:
-    """Serve a folder on a free port of this machine; give its address."""
-    servers = []
-
-    def start(folder: Path) -> str:
-        handler = functools.partial(_Quiet, directory=str(folder))
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture
@@ -82,8 +56,7 @@ def open_page(browser: Browser, serve: Callable[[Path], str], tmp_path: Path) ->
 
 @pytest.fixture(scope="session")
 def axe() -> str:
-    if not AXE.is_file():
-        pytest.skip("axe-core is not installed: npm ci")
+    assert AXE.is_file(), "axe-core is missing: `npm ci` installs it"
     return AXE.read_text(encoding="utf-8")
 
 

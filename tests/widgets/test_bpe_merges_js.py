@@ -161,6 +161,7 @@ def test_unknown_names_are_refused_with_what_is_allowed(node, tmp_path):
     assert ties == 'No tie-break "last"; choose one of greatest, smallest, first.'
 
 
+@pytest.mark.alone
 def test_a_word_of_a_megabyte_is_not_quadratic(node, tmp_path):
     # ten times the text may take about ten times as long (n log n), a quadratic encoder a hundred times
     code = """const ranks = ranksOf(train("ab ba abba baab ".repeat(50), { preTokenizer: "none" }).merges);

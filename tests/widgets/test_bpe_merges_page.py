@@ -324,6 +324,7 @@ def test_the_clean_up_leaves_nothing_behind(open_page):
     assert left == [[True, 2], 0, 0, 0]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("pre_tokenizer", ["gpt2", "none"])
 def test_a_step_on_10_000_characters_fits_one_picture_of_the_screen(browser, pre_tokenizer):
     """16 ms is one picture at 60 a second: script, style and layout of a step stay within it, in processor time, and so

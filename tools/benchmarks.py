@@ -1,0 +1,179 @@
+"""Write the book's page of measurements, book/benchmarks.md, from the records in bench/results.
+
+python tools/benchmarks.py          (`make bench WRITE=1` does so after measuring)
+"""
+
+import json
+from pathlib import Path
+
+from llmlib import plots
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results"
+PAGE = ROOT / "book" / "benchmarks.md"
+
+HEAD = """# Measurements
+
+Every table on this page was printed by a script in the folder `bench`, on the machine and the day that it names.
+What is compared was measured in the same run, in turns: a ratio means something even where the machine does not.
+To measure on your own machine: `make bench`; to replace this page by what you measured: `make bench WRITE=1`.
+"""
+
+
+def read(name: str) -> dict | None:
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def table(head: list[str], rows: list[list[object]]) -> str:
+    """A Markdown table; the first column is text, the others are numbers."""
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def three(value: float) -> str:
+    """Three significant digits: 1234.5 -> 1 230, 0.01234 -> 0.0123."""
+    text = f"{float(f'{value:.3g}'):,.10f}".rstrip("0").rstrip(".")
+    return text.replace(",", "\u2009")
+
+
+def tokenizer_section(record: dict) -> str:
+    rows = [
+        [
+            row["what"],
+            f"{three(row['llmlib'])} {row['unit']}",
+            "; ".join(f"{name} {three(value)}" for name, value in row["peers"].items()) or "–",
+            f"{row['target']}: {'met' if row['met'] else 'missed'}",
+        ]
+        for row in record["rows"]
+    ]
+    points = record["training_scaling"]
+    unique = [p["unique_words"] for p in points]
+    figure, axes = plots.figure()
+    axes.loglog(unique, [p["merging_seconds"] for p in points], "o-", color=plots.FOCUS)
+    axes.loglog(unique, [p["counting_seconds"] for p in points], "s-", color=plots.WARN)
+    plots.label(axes, "merging", unique[-1], points[-1]["merging_seconds"], plots.FOCUS)
+    plots.label(axes, "counting", unique[-1], points[-1]["counting_seconds"], plots.WARN)
+    axes.set(xlabel="unique words of the text (log scale)", ylabel="seconds (log scale)", xlim=(None, unique[-1] * 2.2))
+    sizes = f"{three(points[0]['text_bytes'] / 1e6)} to {three(points[-1]['text_bytes'] / 1e6)} MB"
+    description = f"Seconds to count words and to learn merges, against the number of unique words, texts of {sizes}."
+    exponent = record["exponents"]
+    return f"""## The tokenizer
+
+{table(["what", "llmlib", "reference, same run", "target"], rows)}
+
+The text is made for the purpose: {record["text"]}
+Ours is plain Python on one core; `tokenizers` and `tiktoken` are compiled, and `tokenizers` trains on all cores.
+
+Learning the merges costs time in proportion to (unique words)$^{{{exponent["merging against unique words"]:.2f}}}$,
+while the unique words grow only as (text)$^{{{exponent["unique words against text"]:.2f}}}$:
+a text ten times as long is far from ten times as much work.
+What does grow with the text is counting its words.
+
+{embed(figure, description)}
+
+{machine(record, "bench/tokenizer.py")}
+"""
+
+
+def corpus_section(record: dict) -> str:
+    speed = record["speed"]
+    rows = [
+        ["sampling stories", f"{three(speed['sampling_mb_per_s'])} MB/s"],
+        ["parsing stories", f"{three(speed['parsing_stories_per_s'])} stories/s"],
+        ["checking stories", f"{three(speed['checking_stories_per_s'])} stories/s"],
+        ["exact entropy of the world", f"{three(record['entropy_s'])} s"],
+        ["proof that no story has two derivations", f"{three(record['proof_of_unambiguity_s'])} s"],
+        ["reading the interpreter's documents", f"{three(record['python_docs_s'])} s"],
+    ]
+    worlds = [
+        [
+            three(world["difficulty"]),
+            three(world["words_per_story"]),
+            three(world["nats_per_story"]),
+            three(world["nats_per_word"]),
+            three(world["mean_depth"]),
+        ]
+        for world in record["worlds"]
+    ]
+    return f"""## The story world
+
+{table(["what", "llmlib"], rows)}
+
+The world has {record["word_types"]} word types, {record["characters"]} characters, {record["facts"]} facts about them.
+Entropies and mean lengths are exact, depths are means over sampled stories:
+
+{table(["difficulty", "words a story", "nats a story", "nats a word", "mean depth"], worlds)}
+
+{machine(record, "bench/corpus.py")}
+"""
+
+
+def widgets_section(record: dict) -> str:
+    rows = [
+        [
+            row["pre_tokenizer"],
+            row["tie_break"],
+            row["what"],
+            f"{row['median_ms']} ms",
+            f"{row['p90_ms']} ms",
+            f"{row['max_ms']} ms",
+        ]
+        for row in record["rows"]
+    ]
+    return f"""## The figure BPEMerges
+
+A text of {three(record["characters"])} characters.
+The budget for one step is {three(record["budget_ms"])} ms, a frame at 60 frames a second.
+
+{table(["words by", "ties to", "what", "median", "90th percentile", "longest"], rows)}
+
+{machine(record, "bench/widgets.py")}
+"""
+
+
+def site_section(record: dict) -> str:
+    rows = [
+        [name, f"{three(row['bytes'] / 1000)} kB", row["requests"], f"{row['first']} ms", f"{row['largest']} ms"]
+        for name, row in record["median"].items()
+    ]
+    ratio = record["ratio"]
+    rows.append(["ratio", ratio["bytes"], ratio["requests"], ratio["first"], ratio["largest"]])
+    return f"""## A page's weight
+
+All that the Tokenization chapter loads before the reader touches anything, compressed with gzip.
+Beside it, the same content built by an untouched Jupyter Book {record["versions"]["jupyter-book"]},
+its files from other hosts counted from the npm packages of the same versions.
+Medians of {record["rounds"]} visits over a slow connection ({record["network"]} a round trip),
+with the processor slowed down {record["cpu_slowdown"]} times.
+
+{table(["page", "bytes", "requests", "first contentful paint", "largest contentful paint"], rows)}
+
+{machine(record, "bench/site.py")}
+"""
+
+
+def machine(record: dict, script: str) -> str:
+    return f"*Measured by `{script}` on {record['date']}: {record['machine']}, Python {record['python']}.*"
+
+
+def embed(figure, description: str) -> str:
+    return f"```{{raw}} html\n{plots.show(figure, description).html}\n```"
+
+
+SECTIONS = {
+    "tokenizer": tokenizer_section,
+    "corpus": corpus_section,
+    "widgets": widgets_section,
+    "site": site_section,
+}
+
+
+def page() -> str:
+    sections = [section(record) for name, section in SECTIONS.items() if (record := read(name))]
+    return "\n".join([HEAD, *sections])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"-- Wrote {PAGE.relative_to(ROOT)}")
