@@ -7,18 +7,18 @@ is the least disturbed. `--quick` takes fewer stories; `--write` keeps the figur
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import statistics
+import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+
+import records
+
 from llmlib.corpus import StoryWorld, find_ambiguity, python_docs, python_source
 from llmlib.corpus.stories import WORD
-
-RESULTS = Path(__file__).parent / "results" / "corpus.json"
 
 
 def seconds(work) -> float:
@@ -77,15 +77,12 @@ def exact(difficulty: float, n: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer stories, fewer rounds")
-    parser.add_argument("--write", action="store_true", help=f"keep the figures in {RESULTS}")
+    parser.add_argument("--write", action="store_true", help="keep the figures in bench/results/corpus.json")
     asked = parser.parse_args()
     n, rounds = (1000, 2) if asked.quick else (4000, 5)
 
     world = StoryWorld()
     figures = {
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-        "date": datetime.date.today().isoformat(),
         "speed": speeds(world, n, rounds),
         "start_up_s": seconds(StoryWorld),
         "entropy_s": seconds(lambda: StoryWorld().entropy()),
@@ -101,8 +98,7 @@ def main() -> None:
     }
     print(json.dumps(figures, indent=1))
     if asked.write:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(figures, indent=1) + "\n")
+        records.write("corpus", figures)
 
 
 if __name__ == "__main__":

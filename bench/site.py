@@ -11,14 +11,11 @@ alternate between the two; figures are medians.
 """
 
 import argparse
-import datetime
 import functools
 import gzip
 import http.server
 import json
 import mimetypes
-import os
-import platform
 import re
 import shutil
 import statistics
@@ -37,7 +34,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 sys.path.insert(0, str(ROOT / "tools"))
 
-from setup import find_browser  # noqa: E402
+import records
+from setup import find_browser
 
 NETWORK = {
     "offline": False,
@@ -93,11 +91,11 @@ def untouched(folder, chapter):
     book = folder / "book"
     book.mkdir(parents=True)
     source = next(path for path in (ROOT / "book").iterdir() if path.stem == Path(chapter).name)
-    names = {source.name, "notation.md", "glossary.md", "bibliography.md", "references.bib"}
+    names = {source.name, "notation.md", "glossary.md", "bibliography.md", "benchmarks.md", "references.bib"}
     for name in names:
         shutil.copy(ROOT / "book" / name, book / name)
     (book / "index.md").write_text("# The book\n\nThe same content.\n", "utf-8")
-    pages = dict.fromkeys([Path(chapter).name, "notation", "glossary", "bibliography"])
+    pages = dict.fromkeys([Path(chapter).name, "notation", "glossary", "bibliography", "benchmarks"])
     toc = {"format": "jb-book", "root": "book/index", "chapters": [{"file": f"book/{name}"} for name in pages]}
     ours = yaml.safe_load((ROOT / "_config.yml").read_text("utf-8"))
     config = {  # what the content needs to be read at all; all else as it comes
@@ -105,7 +103,6 @@ def untouched(folder, chapter):
         "execute": ours["execute"],
         "parse": ours["parse"],
         "bibtex_bibfiles": ours["bibtex_bibfiles"],
-        "sphinx": {"extra_extensions": ours["sphinx"]["extra_extensions"]},
     }
     (folder / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), "utf-8")
     (folder / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")
@@ -216,9 +213,6 @@ def main() -> None:
     print(f"From npm instead of the CDN: {taken or 'nothing'}. Not counted: {', '.join(left_out) or 'nothing'}.")
     if given.write:
         record = {
-            "date": datetime.date.today().isoformat(),
-            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
-            "python": platform.python_version(),
             "chromium": chromium,
             "versions": {name: version(name) for name in ("jupyter-book", "sphinx-book-theme", "sphinx")},
             "page": chapter,
@@ -230,9 +224,7 @@ def main() -> None:
             "median": table,
             "ratio": ratios,
         }
-        target = ROOT / "bench/results/site.json"
-        target.parent.mkdir(exist_ok=True)
-        target.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        records.write("site", record)
 
 
 if __name__ == "__main__":

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import argparse
 import ast
-import datetime
 import gc
 import importlib.metadata
-import json
 import os
-import platform
 import pydoc_data.topics
 import random
 import re
 import statistics
+import sys
 import sysconfig
 import tempfile
 import time
@@ -30,10 +28,13 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+
+import records
+
 from llmlib.tokenizer import PreTokenizer, Tokenizer, count_words, learn_merges, learn_merges_by_recount, load, save
 from llmlib.tokenizer.pretokenization import GPT2_PATTERN
 
-RESULTS = Path(__file__).parent / "results" / "tokenizer.json"
 VOCAB_SIZE = 4096
 HEAPS_EXPONENT = 0.6  # unique words grow with the text's length to this power, as in English
 
@@ -249,20 +250,6 @@ def slope(points: list[dict], x: str, y: str) -> float:
     return float(np.polyfit(np.log([p[x] for p in points]), np.log([p[y] for p in points]), 1)[0])
 
 
-def describe_machine() -> dict:
-    cpu_info = Path("/proc/cpuinfo")
-    model = re.search(r"model name\s*: (.*)", cpu_info.read_text()) if cpu_info.exists() else None
-    names = ("regex", "tokenizers", "tiktoken", "numpy")
-    return {
-        "date": datetime.date.today().isoformat(),
-        "python": platform.python_version(),
-        "cpu": model[1] if model else platform.processor(),
-        "cores": os.cpu_count(),
-        "packages": {name: importlib.metadata.version(name) for name in names},
-        "command": "python bench/tokenizer.py --write",
-    }
-
-
 def show(report: dict) -> None:
     for line in report["rows"]:
         peers = "   ".join(
@@ -281,7 +268,7 @@ def show(report: dict) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="smaller texts, fewer rounds")
-    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.relative_to(Path(__file__).parent)}")
+    parser.add_argument("--write", action="store_true", help="write bench/results/tokenizer.json")
     arguments = parser.parse_args()
     n_bytes, rounds = (1_000_000, 3) if arguments.quick else (10_000_000, 5)
     text = english_like(n_bytes)
@@ -292,7 +279,9 @@ def main() -> None:
     scaling = bench_scaling(sizes)
     long_words = bench_long_words([int(size * 1e6) for size in ((0.05, 0.1) if arguments.quick else (0.25, 0.5, 1))])
     letters = [p for p in long_words if p["kind"] == "letters"]
-    report = describe_machine() | {
+    names = ("regex", "tokenizers", "tiktoken", "numpy")
+    report = {
+        "packages": {name: importlib.metadata.version(name) for name in names},
         "text": " ".join(english_like.__wrapped__.__doc__.split()),
         "rows": rows,
         "training_scaling": scaling,
@@ -306,8 +295,7 @@ def main() -> None:
     }
     show(report)
     if arguments.write:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        records.write("tokenizer", report)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,6 @@ included.
 """
 
 import argparse
-import datetime
-import json
-import platform
 import statistics
 import sys
 import tempfile
@@ -22,6 +19,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 
+import records
 from setup import find_browser
 
 from llmlib.widgets import BPEMerges
@@ -150,14 +148,8 @@ def main() -> None:
         times = f"{row['median_ms']:8} {row['p90_ms']:8} {row['max_ms']:8}"
         print(f"{row['pre_tokenizer']:8} {row['tie_break']:9} {row['what']:9} {times}")
     if options.write:
-        place = Path(__file__).parent / "results" / "widgets.json"
-        place.parent.mkdir(exist_ok=True)
-        record = {
-            "date": datetime.date.today().isoformat(), "machine": platform.processor() or platform.machine(),
-            "python": platform.python_version(), "chromium": version,
-            "characters": CHARACTERS, "budget_ms": BUDGET_MS, "rows": rows,
-        }  # fmt: skip
-        place.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        record = {"chromium": version, "characters": CHARACTERS, "budget_ms": BUDGET_MS, "rows": rows}
+        records.write("widgets", record)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
-from setup import find_browser  # noqa: E402  (tools/ is not a package: its scripts run on a bare interpreter)
+from setup import find_browser
 
 CHROMIUM_FLAGS = [
     "--no-sandbox",  # the tests open only the book's own pages, and may run as root in a container

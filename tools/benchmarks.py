@@ -3,13 +3,13 @@
 python tools/benchmarks.py          (`make bench WRITE=1` does so after measuring)
 """
 
-import json
 from pathlib import Path
+
+import records
 
 from llmlib import plots
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "bench" / "results"
 PAGE = ROOT / "book" / "benchmarks.md"
 
 HEAD = """# Measurements
@@ -18,11 +18,6 @@ Every table on this page was printed by a script in the folder `bench`, on the m
 What is compared was measured in the same run, in turns: a ratio means something even where the machine does not.
 To measure on your own machine: `make bench`; to replace this page by what you measured: `make bench WRITE=1`.
 """
-
-
-def read(name: str) -> dict | None:
-    path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def table(head: list[str], rows: list[list[object]]) -> str:
@@ -170,7 +165,7 @@ SECTIONS = {
 
 
 def page() -> str:
-    sections = [section(record) for name, section in SECTIONS.items() if (record := read(name))]
+    sections = [section(record) for name, section in SECTIONS.items() if (record := records.read(name))]
     return "\n".join([HEAD, *sections])
 
 
