@@ -3,6 +3,7 @@
 .PHONY: help book serve lab notebooks test bench lock clean
 
 PYTHON  ?= python3
+BOOK_PYTHON := .venv/bin/python
 PORT    ?= 8000
 CHAPTER ?=
 BENCH   ?=
@@ -21,30 +22,31 @@ help:
 
 book:
 	@$(PYTHON) tools/setup.py site
-	@python tools/build.py
+	@$(BOOK_PYTHON) tools/build.py
 
-serve: book
-	@python tools/serve.py site --port $(PORT)
+serve:
+	@$(PYTHON) tools/setup.py site
+	@$(BOOK_PYTHON) tools/serve.py site --port $(PORT)
 
 lab:
 	@$(PYTHON) tools/setup.py site
-	@python tools/serve.py lab --port $(if $(filter file,$(origin PORT)),8888,$(PORT))
+	@$(BOOK_PYTHON) tools/serve.py lab --port $(if $(filter file,$(origin PORT)),8888,$(PORT))
 
 test:
 	@$(PYTHON) tools/setup.py tests
-	@python tools/check.py $(if $(CHAPTER),--chapter $(CHAPTER))
+	@$(BOOK_PYTHON) tools/check.py $(if $(CHAPTER),--chapter $(CHAPTER))
 
 notebooks:
 	@$(PYTHON) tools/setup.py site
-	@python tools/notebooks.py $(CHAPTER)
+	@$(BOOK_PYTHON) tools/notebooks.py $(CHAPTER)
 
 bench:
 	@$(PYTHON) tools/setup.py tests
-	@python tools/bench.py $(BENCH) $(if $(WRITE),--write)
+	@$(BOOK_PYTHON) tools/bench.py $(BENCH) $(if $(WRITE),--write)
 
 lock:
 	@$(PYTHON) tools/setup.py site
-	@python tools/lock.py
+	@$(BOOK_PYTHON) tools/lock.py
 
 clean:
 	rm -rf _build

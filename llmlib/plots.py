@@ -31,10 +31,10 @@ _STYLE = str(files("llmlib") / "plots.mplstyle")
 def figure(columns: int = 1, **options) -> tuple[Figure, Axes]:
     """A figure of the book's size with `columns` axes side by side: (figure, axes), or (figure, array of axes).
 
-    `options` go to `matplotlib.pyplot.subplots`.
+    `options` go to `matplotlib.pyplot.subplots`. The book's style stays on for what is drawn into the figure later.
     """
-    with plt.style.context(_STYLE):
-        return plt.subplots(1, columns, **options)
+    plt.style.use(["default", _STYLE])
+    return plt.subplots(1, columns, **options)
 
 
 def label(axes: Axes, text: str, x: float, y: float, colour: str = INK, **options) -> None:
@@ -70,7 +70,7 @@ class Plot:
     @property
     def html(self) -> str:
         """The plot for a page: inline SVG whose colours are the theme's."""
-        svg = self.svg.replace("'DejaVu Sans'", "inherit")
+        svg = re.sub("font-family: [^;]*", "font-family: inherit", self.svg)
         for colour, variable in _THEME.items():
             svg = re.sub(colour, variable, svg, flags=re.IGNORECASE)
         description = html.escape(self.description, quote=True)
@@ -83,7 +83,7 @@ class Plot:
 
 def _to_svg(figure: Figure, salt: str) -> str:
     """The figure as an <svg> element. The salt makes its internal ids the same in every run, and its own on a page."""
-    with plt.style.context(_STYLE), plt.rc_context({"svg.hashsalt": salt}):
+    with plt.rc_context({"svg.hashsalt": salt}):
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = buffer.getvalue()

@@ -1,10 +1,12 @@
 """The commands behind the Makefile: when something is missing or taken, one clear sentence and a non-zero exit."""
 
+import re
 import socket
 import subprocess
 import sys
 from collections import namedtuple
 
+import benchmarks
 import pytest
 import setup
 from notebooks import ROOT
@@ -41,7 +43,7 @@ def test_unsupported_interpreter(version, checkout, monkeypatch, capsys):
 
 def test_another_interpreter_on_the_path_is_used(checkout, monkeypatch):
     other = checkout / "python3.12"
-    other.write_text("#!/bin/sh\n")
+    other.write_text("#!/bin/sh\nexit 0\n")
     other.chmod(0o755)
     monkeypatch.setattr(sys, "version_info", (3, 9, 2))
     monkeypatch.setenv("PATH", str(checkout))
@@ -124,3 +126,11 @@ def test_unknown_name_or_number(arguments):
     assert run.returncode == 1
     assert run.stderr.strip().startswith("Stopped: ")
     assert "Traceback" not in run.stderr
+
+
+def without_plots(page: str) -> str:
+    return re.sub("<svg.*?</svg>", "", page, flags=re.DOTALL)
+
+
+def test_page_of_measurements_shows_the_records():
+    assert without_plots(benchmarks.page()) == without_plots(benchmarks.PAGE.read_text(encoding="utf-8"))

@@ -23,6 +23,8 @@ def main() -> None:
     for name in given.names or known:
         print(f"\n== {name}", flush=True)
         subprocess.run([sys.executable, f"bench/{name}.py", *["--write"] * given.write], cwd=ROOT, check=True)
+    if given.write:
+        subprocess.run([sys.executable, "tools/benchmarks.py"], cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,13 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from notebooks import ROOT, chapter_paths
 
 PYTEST = [sys.executable, "-m", "pytest", "-q"]
 TWO_WORKERS = ["-n", "2", "--dist", "loadfile"]
+NOTHING_SELECTED = 5  # pytest's exit code
 NBVAL = ["--nbval", "--nbval-sanitize-with", "tests/notebooks/sanitize.cfg", "-p", "time_limit"]
 
 
@@ -42,8 +44,10 @@ def main() -> None:
     for name, command in steps(chapter).items():
         print(f"\n== {name}", flush=True)
         start = time.perf_counter()
-        tool = shutil.which(command[0]) or command[0]
+        tool = shutil.which(command[0], path=Path(sys.executable).parent) or command[0]
         code = subprocess.call([tool, *command[1:]])
+        if code == NOTHING_SELECTED and chapter:
+            code = 0  # not every chapter has a test of each kind
         results[name] = (code, time.perf_counter() - start)
     print(f"\n{'seconds':>8}  check")
     for name, (code, seconds) in results.items():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellControlSignal, DeadKernelError
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,7 +28,7 @@ def chapter_paths(names: list[str]) -> list[Path]:
 
 
 def execute(notebook: nbformat.NotebookNode, progress=None) -> None:
-    """Run every cell in order, in a fresh kernel. Raises CellExecutionError at the first cell that fails."""
+    """Run every cell in order, in a fresh kernel. Raises nbclient's CellControlSignal at the first cell that fails."""
     client = NotebookClient(
         notebook, timeout=300, kernel_name="python3", store_widget_state=False, record_timing=False,
         resources={"metadata": {"path": str(CHAPTERS)}},
@@ -83,8 +83,8 @@ def main() -> None:
         with tqdm(total=cells, desc=path.stem, unit="cell") as progress:
             try:
                 execute(notebook, progress)
-            except CellExecutionError as error:
-                sys.exit(f"{error}\nStopped: {path.name} was not stored, since a cell of it fails; its error is above.")
+            except (CellControlSignal, DeadKernelError) as error:  # a cell failed, took too long, or ended the kernel
+                sys.exit(f"{error}\nStopped: {path.name} was not stored, since not all of its cells ran; why is above.")
         nbformat.write(canonical(notebook), path)
         print(f"-- Stored {path.relative_to(ROOT)} ({time.perf_counter() - start:.0f} s)")
 

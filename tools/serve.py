@@ -1,4 +1,4 @@
-"""Serve the built site, or the chapters in JupyterLab, on 127.0.0.1."""
+"""Build the site and serve it, or open the chapters in JupyterLab, on 127.0.0.1."""
 
 import argparse
 import os
@@ -6,10 +6,8 @@ import socket
 import sys
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-SITE = ROOT / "_build" / "html"
+from build import ROOT, build
 
 
 class Server(ThreadingHTTPServer):
@@ -44,9 +42,12 @@ def main() -> None:
         sys.exit(f"Stopped: port {given.port} is taken; choose another, as in `make {command} PORT={given.port + 1}`.")
     if given.what == "lab":
         arguments = ["-m", "jupyterlab", "book", "--ip=127.0.0.1", f"--port={given.port}", "--ServerApp.port_retries=0"]
+        if hasattr(os, "geteuid") and os.geteuid() == 0:
+            arguments.append("--allow-root")  # in a container there is often nobody else
         os.chdir(ROOT)
         os.execv(sys.executable, [sys.executable, *arguments])
-    with Server(("127.0.0.1", given.port), partial(QuietHandler, directory=SITE)) as server:
+    print("-- Building the book", flush=True)
+    with Server(("127.0.0.1", given.port), partial(QuietHandler, directory=build())) as server:
         print(f"The book is at http://127.0.0.1:{given.port}/  (Ctrl+C stops the server)", flush=True)
         try:
             server.serve_forever()

@@ -24,6 +24,7 @@ BROWSERS = [
     "google-chrome-stable",
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    os.path.expandvars(r"%ProgramFiles%\Google\Chrome\Application\chrome.exe"),
 ]
 
 
@@ -43,13 +44,21 @@ def suitable_interpreter():
         return sys.executable
     for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
         other = shutil.which(f"python3.{minor}")
-        if other:
+        if other and runs([other, "-c", ""]):
             return other
     given = ".".join(map(str, sys.version_info[:2]))
     return stop(
         f"the book needs Python 3.{OLDEST[1]} to 3.{NEWEST[1]}, and {sys.executable} is Python {given}; "
         "install one of these and run the command again."
     )
+
+
+def runs(command):
+    """Whether a program starts and ends well; some names on a PATH only stand for what is not installed."""
+    try:
+        return subprocess.call(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
+    except OSError:
+        return False
 
 
 def fingerprint(*names):
@@ -111,7 +120,8 @@ def set_up_packages():
     say("Installing the pinned packages of requirements.txt")
     run(
         [*pip, "--progress-bar", "on", "-r", "requirements.txt"],
-        "pip could not install the packages (its reason is above); check the network, then run the command again.",
+        "pip could not install the packages (its reason is above); check the network and the free disk, "
+        "then run the command again.",
     )
     say("Installing llmlib, so that changes to it take effect at once")
     run(
@@ -149,10 +159,15 @@ def set_up_node_packages():
 
 
 def find_browser():
-    """The path of a Chromium that starts, or None. The tests use the same function."""
-    for name in [os.environ.get("BOOK_BROWSER", ""), *BROWSERS]:
-        path = shutil.which(name) if name else None
-        if path and subprocess.call([path, "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0:
+    """The path of a Chromium or Chrome, or None. The tests use the same function."""
+    chosen = os.environ.get("BOOK_BROWSER")
+    if chosen:
+        if not (shutil.which(chosen) and runs([chosen, "--version"])):
+            stop(f"BOOK_BROWSER is {chosen}, which does not start; give the path of Chromium or Chrome, or unset it.")
+        return shutil.which(chosen)
+    for name in BROWSERS:
+        path = shutil.which(name)
+        if path and (os.name == "nt" or runs([path, "--version"])):  # on Windows, --version would open a window
             return path
     return playwrights_own_browser()
 
