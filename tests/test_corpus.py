@@ -1,5 +1,6 @@
 """The story world against enumeration, sampling and its own parser; text sources against files made for the purpose."""
 
+import ast
 import hashlib
 import math
 import re
@@ -14,6 +15,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jupyter_client import KernelManager
 
 from llmlib import corpus
 from llmlib.corpus import (
@@ -27,6 +29,7 @@ from llmlib.corpus import (
     find_ambiguity,
     load_text,
     python_docs,
+    sources,
 )
 from llmlib.corpus.english import article, ing, past, plural
 from llmlib.corpus.stories import WORD
@@ -564,6 +567,58 @@ def test_python_docs_are_the_same_in_another_process_and_disturb_nothing():
     assert err == ""
 
 
+def test_python_docs_are_the_same_in_a_notebook():
+    """A Jupyter kernel puts functions of its own in the place of built-in ones; the text must not change."""
+    code = (
+        "import hashlib, llmlib.corpus as c\n"
+        "print(input.__module__, hashlib.sha256(c.python_docs().encode()).hexdigest())"
+    )
+    kernel, printed = KernelManager(kernel_name="python3"), []
+    kernel.start_kernel()
+    client = kernel.blocking_client()
+    try:
+        client.start_channels()
+        client.wait_for_ready(timeout=60)
+        client.execute_interactive(code, timeout=60, output_hook=lambda message: printed.append(message["content"]))
+    finally:
+        client.stop_channels()
+        kernel.shutdown_kernel(now=True)
+    (output,) = (content["text"] for content in printed if "text" in content)
+    module, digest = output.split()
+    assert module != "builtins"  # the kernel's own function: else nothing is tested
+    assert digest == hashlib.sha256(python_docs().encode()).hexdigest()
+
+
+@pytest.mark.parametrize("name", sorted(sources.REPLACED | {"faulthandler.enable", "sys.displayhook"}))
+def test_python_docs_do_not_change_when_a_tool_replaces_a_function(monkeypatch, name):
+    expected = list(dict.fromkeys(sources._compiled_docs()))
+    module, function = name.split(".")
+    monkeypatch.setattr(sys.modules[module], function, lambda *args, **kwargs: "a tool's own")
+    changed = list(dict.fromkeys(sources._compiled_docs()))
+    monkeypatch.undo()
+    assert changed == expected
+
+
+def test_every_definition_is_found():
+    """A docstring in each kind of block that Python's grammar has."""
+    blocks = [
+        "if x:\n {}\nelif y:\n {}\nelse:\n {}",
+        "try:\n {}\nexcept ImportError:\n {}\nelse:\n {}\nfinally:\n {}",
+        "try:\n {}\nexcept* OSError:\n {}",
+        "for x in y:\n {}\nelse:\n {}",
+        "while x:\n {}\nelse:\n {}",
+        "with x:\n {}",
+        "match x:\n case 1:\n  {}",
+        "class A:\n async def f():\n  with y:\n   {}",
+    ]
+    source, expected = "", []
+    for block in blocks:
+        numbers = range(len(expected), len(expected) + block.count("{}"))
+        expected += [f"doc {n}" for n in numbers]
+        source += block.format(*(f"def f(): 'doc {n}'" for n in numbers)) + "\n"
+    assert list(sources._docstrings(ast.parse(source))) == expected
+
+
 def test_python_docs_hold_topics_docstrings_and_builtins_once():
     docs = python_docs()
     assert len(docs) > 1_500_000
@@ -574,8 +629,6 @@ def test_python_docs_hold_topics_docstrings_and_builtins_once():
 
 
 def test_the_order_of_files_on_the_disk_does_not_matter(monkeypatch):
-    from llmlib.corpus import sources
-
     walk = sources.os.walk
     expected = [path for path, _ in sources._library()]
     monkeypatch.setattr(sources.os, "walk", lambda top: ((a, b, c[::-1]) for a, b, c in walk(top)))
@@ -584,8 +637,6 @@ def test_the_order_of_files_on_the_disk_does_not_matter(monkeypatch):
 
 
 def test_python_without_documentation(monkeypatch):
-    from llmlib.corpus import sources
-
     monkeypatch.setattr(sources, "_library", lambda: iter(()))
     monkeypatch.setattr(sources, "_compiled_docs", lambda: iter(()))
     monkeypatch.setattr(sources, "_topics", lambda: ["A little."])
@@ -631,6 +682,18 @@ def test_load_text_without_text(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no file or folder .*nowhere"):
         load_text(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="holds no text"):
+        load_text(tmp_path)
+    with pytest.raises(ValueError, match="The path is empty"):
+        load_text("")
+
+
+def test_load_text_names_the_file_that_cannot_be_read(tmp_path):
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere.txt")
+    with pytest.raises(FileNotFoundError, match=r"gone\.txt' is a link that leads to no file"):
+        load_text(tmp_path)
+    (tmp_path / "gone.txt").unlink()
+    (tmp_path / "loop.txt").symlink_to(tmp_path / "loop.txt")
+    with pytest.raises(OSError, match=r"The file .*loop\.txt' cannot be read: .*symbolic links"):
         load_text(tmp_path)
 
 

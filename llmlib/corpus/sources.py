@@ -25,9 +25,17 @@ TEXT_SUFFIXES = frozenset(
 SKIPPED = frozenset(
     [
         "site-packages", "dist-packages", "test", "tests", "idlelib", "turtledemo", "lib2to3", "ensurepip",
-        "encodings", "pydoc_data", "__pycache__", "_vendor",
+        "encodings", "pydoc_data", "__pycache__", "_vendor", "_pyrepl",
     ]
 )  # fmt: skip
+# What notebooks, debuggers and profilers replace while they run, so that its documentation comes and goes.
+REPLACED = frozenset(
+    [
+        "builtins.__import__", "builtins.breakpoint", "builtins.input", "builtins.open", "builtins.print",
+        "sys.setprofile", "sys.settrace", "_thread.start_new", "_thread.start_new_thread",
+    ]
+)  # fmt: skip
+REPLACED_MODULES = frozenset(["faulthandler"])
 TOO_LITTLE = 100_000
 
 
@@ -37,30 +45,31 @@ def _library() -> Iterator[tuple[Path, bytes]]:
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(f for f in folders if f not in SKIPPED and not f.startswith(("config-", "plat-")))
         for name in sorted(names):
-            if name.endswith(".py") and not name.startswith(("_sysconfigdata", "_pyrepl")):
+            if name.endswith(".py") and not name.startswith("_sysconfigdata"):
                 path = Path(folder, name)
                 yield path, path.read_bytes()
 
 
 def _docstrings(node: ast.AST) -> Iterator[str]:
     """The docstrings of a module and of everything defined in it, in the order of the source."""
-    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        if doc := ast.get_docstring(node):
-            yield doc
-    elif not isinstance(node, ast.If | ast.Try | ast.With):
-        return
-    for child in [*node.body, *getattr(node, "orelse", []), *getattr(node, "handlers", [])]:
-        yield from _docstrings(child)
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and (
+        doc := ast.get_docstring(node)
+    ):
+        yield doc
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
+            yield from _docstrings(child)
 
 
 def _compiled_docs() -> Iterator[str]:
     """The docstrings of what is written in C: built-in types and functions, and modules inside the interpreter."""
     written_in_c = (inspect.isclass, inspect.isbuiltin, inspect.isroutine, inspect.isdatadescriptor)
-    for name in ["builtins", *sorted(set(sys.builtin_module_names) - {"builtins", "__main__"})]:
+    for name in ["builtins", *sorted(set(sys.builtin_module_names) - {"builtins", "__main__"} - REPLACED_MODULES)]:
         module = importlib.import_module(name)
         owners = [module, *(v for _, v in sorted(vars(module).items()) if inspect.isclass(v) and v.__module__ == name)]
         for owner in owners:
-            for thing in [owner, *(thing for _, thing in sorted(vars(owner).items(), key=lambda item: item[0]))]:
+            members = sorted(key for key in vars(owner) if owner is not module or f"{name}.{key}" not in REPLACED)
+            for thing in [owner, *map(vars(owner).__getitem__, members)]:
                 # A notebook or a shell adds things of its own to the built-in names: they are written in Python.
                 native = thing is owner or (
                     any(is_kind(thing) for is_kind in written_in_c)
@@ -86,8 +95,9 @@ def python_docs() -> str:
     """Python's reference topics and the docstrings of its standard library: 2 to 3 MB of English, with some code in it.
 
     Nothing is downloaded, and modules written in Python are read, not imported. Each text appears once; texts are
-    joined by a blank line. The same interpreter gives the same text each time. An interpreter without the topics or
-    without its library's sources gives a smaller text.
+    joined by a blank line. The same interpreter gives the same text each time, in a script and in a notebook: the few
+    built-in functions that tools put their own in place of are left out. An interpreter without the topics or without
+    its library's sources gives a smaller text.
 
     >>> docs = python_docs()
     >>> len(docs) > 1_000_000, "The \\"assert\\" statement" in docs
@@ -137,8 +147,11 @@ def load_text(path: str | os.PathLike) -> str:
     hidden ones and links to folders left out, joined by a blank line. Text is UTF-8; a byte order mark is dropped,
     nothing else.
 
-    Raises FileNotFoundError or ValueError, with a sentence that says which file, where, and what to do.
+    Raises OSError (FileNotFoundError, PermissionError, ...) or ValueError, with a sentence that says which file, where,
+    and what to do.
     """
+    if not os.fspath(path):
+        raise ValueError("The path is empty: give the name of a file or folder ('.' is the working folder).")
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no file or folder {str(path)!r} (looked from {str(Path.cwd())!r}).")
@@ -163,7 +176,14 @@ def load_text(path: str | os.PathLike) -> str:
 
 
 def _read(path: Path) -> str:
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{str(path)!r} is a link that leads to no file: mend it or take it out of the folder."
+        ) from None
+    except OSError as error:
+        raise type(error)(f"The file {str(path)!r} cannot be read: {error.strerror}.") from None
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise ValueError(f"The file {str(path)!r} is UTF-16 (its first two bytes say so): save it as UTF-8.")
     if (nul := data.find(b"\0")) >= 0:
