@@ -61,13 +61,15 @@
 
   function parts() {
     const [id, query = ""] = location.hash.slice(1).split(/\?(.*)/s);
-    return { box: document.getElementById(decodeURIComponent(id)), query: new URLSearchParams(query) };
+    let box = null;
+    try { box = document.getElementById(decodeURIComponent(id)); } catch { /* as in #100%: not the name of a figure */ }
+    return { box, query: new URLSearchParams(query) };
   }
 
   function read(only) {
     const { box, query } = parts();
     const figure = live.get(box);
-    if (!figure || (only && only !== box) || query.size === 0) return;
+    if (!figure || (only && only !== box) || `${query}` === "") return;
     for (const key of figure.address) {
       if (!query.has(key)) figure.model.set(key, figure.initial[key]);
       else if (typeof figure.initial[key] === "string") figure.model.set(key, query.get(key));
@@ -81,8 +83,10 @@
     clearTimeout(timer); // browsers refuse more than a few changes of the address a second
     timer = setTimeout(() => {
       const { address, model, initial } = live.get(box);
-      const query = new URLSearchParams(address.filter((key) => !same(model.get(key), initial[key])).map((key) => [key, typeof initial[key] === "string" ? model.get(key) : JSON.stringify(model.get(key))]));
-      const hash = `#${box.id}${query.size ? "?" : ""}${query}`;
+      const changed = address.filter((key) => !same(model.get(key), initial[key]));
+      const written = (key) => (typeof initial[key] === "string" ? model.get(key) : JSON.stringify(model.get(key)));
+      const query = new URLSearchParams(changed.map((key) => [key, written(key)])).toString(); // .size is too new for Safari 16
+      const hash = `#${box.id}${query && "?"}${query}`;
       if (hash.length <= MAX_ADDRESS) history.replaceState(null, "", hash);
     }, 250);
   }

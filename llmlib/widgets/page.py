@@ -1,5 +1,6 @@
 """Figures in one HTML file that needs nothing else: to hand to a class, to open from disk, to test."""
 
+import html
 import json
 from collections.abc import Sequence
 
@@ -32,7 +33,7 @@ def page_html(*figures: BookWidget, title: str = "Figures", theme: str = "") -> 
         raise ValueError(f"theme is {theme!r}; choose 'light', 'dark' or ''.")
     return _PAGE.format(
         theme=f' data-theme="{theme}"' if theme else "",
-        title=title,
+        title=html.escape(title),
         css=css_source(),
         figures="\n".join(figure.twin() for figure in figures),
         scripts="\n".join([*(registration(name) for name in _modules(figures)), host_source()]),

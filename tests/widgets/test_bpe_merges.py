@@ -139,3 +139,8 @@ def test_one_page_holds_figures_of_different_names_only():
         page_html(one, one)
     with pytest.raises(ValueError, match="theme is 'blue'"):
         page_html(one, theme="blue")
+
+
+def test_a_title_is_text_not_markup():
+    page = page_html(BPEMerges("abab"), title="Is a < b & c?</title>")
+    assert page.count("Is a &lt; b &amp; c?&lt;/title&gt;") == 2  # in the window's bar and on the page

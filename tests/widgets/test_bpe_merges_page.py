@@ -197,11 +197,33 @@ def test_the_address_holds_a_moment_and_gives_it_back(open_page):
 
 @pytest.mark.parametrize(
     "hash",
-    ["step=999", "step=-3", "step=x", "step=1.5", "step=null", "tie_break=no", "pre_tokenizer=<b>", "text=", "other=1"],
+    [
+        *["?step=999", "?step=-3", "?step=x", "?step=1.5", "?step=null", "?step=%", "?step=%E0%A4%A", "?tie_break=no"],
+        *["?pre_tokenizer=<b>", "?text=", "?text=aaabdaaabac%", "?other=1", "%?step=1"],
+    ],
 )
 def test_a_broken_address_breaks_nothing(open_page, hash):
-    page = open_page(BPEMerges("aaabdaaabac", step=1), hash=f"#fig-bpe-merges?{hash}")
+    page = open_page(BPEMerges("aaabdaaabac", step=1), hash=f"#fig-bpe-merges{hash}")
     assert re.match(r"Merge \d of 3|No merge yet|There is no text", status(page))
+
+
+@pytest.mark.parametrize("hash", ["#100%", "#%E0%A4%A?step=2"])
+def test_an_address_that_cannot_be_decoded_leaves_the_figures_alive(open_page, hash):
+    page = open_page(BPEMerges("aaabdaaabac", step=1), hash=hash)
+    assert status(page).startswith("Merge 1 of 3")
+    page.evaluate("location.hash = '#fig-bpe-merges?step=2'")
+    page.wait_for_function("document.querySelector('.bw-status').textContent.startsWith('Merge 2 of 3')")
+
+
+def test_the_address_needs_nothing_that_older_browsers_lack(open_page):
+    """URLSearchParams.size came with Safari 17."""
+    without_size = "<script>delete URLSearchParams.prototype.size</script></head>"
+    page = open_page(BPEMerges("aaabdaaabac"), edit=lambda text: text.replace("</head>", without_size, 1))
+    page.locator(".bw[aria-busy=false]").wait_for()
+    press(page, "Step")
+    page.wait_for_function("location.hash === '#fig-bpe-merges?step=1'")
+    press(page, "Reset")
+    page.wait_for_function("location.hash === '#fig-bpe-merges'")
 
 
 def test_without_javascript_the_fallback_speaks(open_page):
