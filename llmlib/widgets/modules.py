@@ -6,9 +6,15 @@ from importlib.resources import files
 
 _FILES = files("llmlib.widgets")
 _IMPORT = re.compile(r'^import\s*\{([^}]*)\}\s*from\s*"\./([\w-]+)\.js";[ \t]*\n', re.MULTILINE)
-_ANY_IMPORT = re.compile(r"^import\b.*", re.MULTILINE)
+_NOT_JOINED = re.compile(r"^(?:import\b|export\s*[{*]|(?:export\s+)?(?:const|let|var)\s*[{[]).*", re.MULTILINE)
 _DECLARED = re.compile(r"^(?:export\s+)?(?:async\s+)?(?:const|let|var|class|function\*?)\s+([\w$]+)", re.MULTILINE)
-_DESTRUCTURED = re.compile(r"^(?:export\s+)?(?:const|let|var)\s*[{\[].*", re.MULTILINE)
+# A variable's declaration: up to the next line that is neither indented nor begins with a closing bracket.
+_VARIABLES = re.compile(r"^(?:export\s+)?(?:const|let|var)\s.*(?:\n(?:[ \t)\]}].*)?$)*", re.MULTILINE)
+_LITERAL = re.compile(
+    r"""//.*|/\*[\s\S]*?\*/|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`(?:\\.|[^`\\])*`"""
+    r"""|(?<=[=(,:[!&|?{};])[ ]*/(?:\\.|\[(?:\\.|[^]\\])*]|[^/[\\\n])+/"""
+)
+_BRACKETS = re.compile(r"\([^()[\]{}]*\)|\[[^()[\]{}]*\]|\{[^()[\]{}]*\}")
 
 
 @cache
@@ -16,13 +22,15 @@ def module_source(name: str) -> str:
     """Give the text of one ES module that holds `name.js` and all that it imports from its neighbours, in order.
 
     Only `import { a, b } from "./x.js";` is understood: the line is dropped, because x.js's text stands above it. All
-    names then share one scope, so that no two modules may declare the same one at their top.
+    names then share one scope, so that no two modules may declare the same one at their top. A declaration there names
+    one thing, and is exported where it stands.
 
     >>> module_source("tiles").count("export function frame(")
     1
 
     Raises FileNotFoundError for a module that does not exist, ValueError for a circle of imports, another form of
-    import, a name that is imported but not exported, or one declared twice.
+    import, an export or a declaration that is not understood, a name that is imported but not exported, or one declared
+    twice.
     """
     order: list[str] = []
     _collect(name, (), order)
@@ -71,8 +79,23 @@ def _collect(module: str, above: tuple[str, ...], order: list[str]) -> None:
                 raise ValueError(
                     f"{module}.js imports {wanted!r} from {imported}.js, which does not export it by this name."
                 )
-    if left := _ANY_IMPORT.search(_IMPORT.sub("", text)) or _DESTRUCTURED.search(text):
+    left = [found[0] for found in _NOT_JOINED.finditer(_IMPORT.sub("", text))]
+    left += [found[0] for found in _VARIABLES.finditer(text) if _declares_several(found[0])]
+    if left:
         raise ValueError(
-            f'{module}.js: only `import {{ a }} from "./x.js";` and plain declarations can be joined, not: {left[0]}'
+            f'{module}.js: only `import {{ a }} from "./x.js";` and plain declarations of one name can be joined, '
+            f"not: {left[0].splitlines()[0]}"
         )
     order.append(module)
+
+
+def _declares_several(declaration: str) -> bool:
+    """Say whether `const a = f(1, 2), b = 3` names more than one thing: a comma is left outside literals and brackets.
+
+    >>> _declares_several("const a = f(1, [2, 3]);"), _declares_several("let a = '(', b;")
+    (False, True)
+    """
+    text, changed = _LITERAL.sub(" 0", declaration), 1
+    while changed:
+        text, changed = _BRACKETS.subn("", text)
+    return "," in text

@@ -51,12 +51,27 @@ def test_dependencies_come_first_and_once(folder):
         ({"a": 'import b from "./b.js";\n', "b": "export const b = 1;\n"}, "not: import b"),
         ({"a": 'import { x } from "https://example.org/x.js";\n'}, "not: import"),
         ({"a": "const { x } = window;\n"}, "not: const { x }"),
+        ({"a": "export const b = f(1, [2]), same = 2;\n"}, "not: export const b"),
+        ({"a": "let b = {\n  c: 1,\n},\n  same;\n"}, "not: let b"),
+        ({"a": "const b = /[/']/g, c = 1;\n"}, "not: const b"),
+        ({"a": 'export { b } from "./b.js";\n', "b": "export const b = 1;\n"}, "not: export { b }"),
+        ({"a": 'export * from "./b.js";\n', "b": "export const b = 1;\n"}, "not: export *"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_joined_is_refused(folder, texts, message):
     write(folder, **texts)
     with pytest.raises(ValueError, match=re.escape(message)):
         modules.module_source("a")
+
+
+def test_a_comma_inside_a_value_is_no_second_name(folder):
+    text = (
+        "export const list = [1, (2, 3), // , not the end\n];\n"
+        "const words = ', (';\nconst pattern = /'s|,[/,]|\\/(/gu;\nconst text = `a, ${[1, 2]} ]`;\n"
+        "const add = (a, b) => {\n  const c = 1, d = 2;\n\n  return a + b;\n};\nadd(1, 2), add(3, 4);\n"
+    )
+    write(folder, a=text)
+    assert modules.module_source("a").endswith(text)
 
 
 def test_a_missing_module_is_named(folder):
