@@ -85,7 +85,8 @@
     }
   };
   let settle;
-  addEventListener("resize", () => { clearTimeout(settle); settle = setTimeout(reach, 150); });
+  // The article changes its size with the window, and when a figure or a fold opens in it.
+  new ResizeObserver(() => { clearTimeout(settle); settle = setTimeout(reach, 150); }).observe(document.querySelector("article"));
   document.addEventListener("toggle", reach, true);
   document.fonts.ready.then(reach);
   reach();

@@ -29,7 +29,8 @@ def tokens(css):
 def without_unused_classes(css, pages):
     """`css` without the rules that cannot match `pages` (HTML): each of their selectors names a class found nowhere.
 
-    A class counts as found when its name occurs anywhere in the pages as a whole word, so a doubtful rule is kept.
+    A class counts as found when its name occurs anywhere in the pages as a whole word, and what stands in brackets, as
+    in :not(.a, .b), is not looked at, so a doubtful rule is kept.
 
     >>> without_unused_classes(".a{top:0}.b .a,.c{top:1px}p{top:2px}@media print{.b{top:0}}", '<p class="a">')
     '.a{top:0}p{top:2px}'
@@ -37,15 +38,14 @@ def without_unused_classes(css, pages):
     words = set(re.findall(r"[\w-]+", pages))
 
     def can_match(selector):
-        outside_not = re.sub(r":not\([^)]*\)", "", selector)
-        return all(name in words for name in re.findall(r"\.(-?[A-Za-z_][\w-]*)", outside_not))
+        return all(name in words for name in re.findall(r"\.(-?[A-Za-z_][\w-]*)", selector))
 
     def purge(rules):
         kept = []
         for rule in rules:
             if rule.type == "qualified-rule":
-                selectors = tinycss2.serialize(rule.prelude).split(",")
-                if "(" in rule.prelude or any(can_match(selector) for selector in selectors):
+                outside = [token for token in rule.prelude if token.type not in ("function", "[] block")]
+                if any(can_match(selector) for selector in tinycss2.serialize(outside).split(",")):
                     kept.append(rule.serialize())
             elif rule.type == "at-rule" and rule.content is not None and rule.lower_at_keyword in ("media", "supports"):
                 inside = purge(tinycss2.parse_rule_list(rule.content, skip_comments=True, skip_whitespace=True))
@@ -59,16 +59,25 @@ def without_unused_classes(css, pages):
 
 
 def minified(css):
-    """`css` without comments and needless white space.
+    """`css` without comments and needless white space; strings stay as they are.
 
     >>> minified("/* note */ a > b,\\n c { top: 0;  left: 1px; }")
     'a > b,c{top:0;left:1px}'
     """
-    css = re.sub(r"/\*.*?\*/", "", css, flags=re.DOTALL)
+    strings = []
+
+    def put_aside(found):
+        if found[0].startswith("/*"):
+            return ""
+        strings.append(found[0])
+        return f"\0{len(strings) - 1}\0"
+
+    css = re.sub(r"""/\*.*?\*/|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""", put_aside, css, flags=re.DOTALL)
     css = re.sub(r"\s+", " ", css)
     css = re.sub(r"\s*([{};,])\s*", r"\1", css)
     css = re.sub(r"(?<=[\w)]):\s+(?=[^{}]*[;}])", ":", css)
-    return css.replace(";}", "}").strip()
+    css = css.replace(";}", "}").strip()
+    return re.sub(r"\0(\d+)\0", lambda found: strings[int(found[1])], css)
 
 
 def minified_script(script):

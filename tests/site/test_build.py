@@ -157,6 +157,16 @@ def test_style_sheet_keeps_every_rule_that_can_match():
     assert kept == ".katex .a{top:0}.gone,.a:not(.gone){left:0}@media print{.a{top:2px}}"
 
 
+@pytest.mark.parametrize("rule", [".x:not(.gone,.gone2){top:0}", ":is(.gone,.x) .x{top:0}", '.x[a=".gone,.z"]{top:0}'])
+def test_style_sheet_keeps_a_rule_whose_brackets_name_what_is_not_there(rule):
+    assert stylesheets.without_unused_classes(rule + ".gone:not(.x){top:0}", '<p class="x">') == rule
+
+
+def test_minified_styles_keep_their_strings():
+    css = """a::after { content: "a,  b; /* c */ \\" }";  color: red; }  /* it's "gone */ b { content: ' ; '; }"""
+    assert stylesheets.minified(css) == """a::after{content:"a,  b; /* c */ \\" }";color:red}b{content:' ; '}"""
+
+
 @pytest.mark.parametrize(
     "module",
     [

@@ -163,6 +163,7 @@ def test_deep_link_opens_a_moment_of_a_figure(specimen, visit):
         page.wait_for_selector(".book-widget .bw")
         assert page.locator(".book-widget-fallback").is_hidden()
         figure = page.locator("#fig-bpe-merges")
+        figure.locator(".bw-status", has_text="Merge 2 of 3").wait_for()
         assert abs(figure.evaluate("e => e.getBoundingClientRect().top")) < 400
         assert tab.problems == []
 
