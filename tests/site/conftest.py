@@ -61,7 +61,12 @@ def make_specimen(folder, repository):
     plot = (
         '<div class="plot" role="img" tabindex="0" aria-label="A line." style="overflow-x: auto">'
         '<svg viewBox="0 0 60 20" style="width: 100%; min-width: 27rem">'
-        '<path d="M0 0L60 20" stroke="var(--focus)"/></svg></div>'
+        '<path d="M0 0L60 20" stroke="var(--focus)"/>'
+        + "".join(
+            f'<text style="font-size: 3px; fill: var(--{name})" x="9" y="{y}">{name}</text>'
+            for y, name in enumerate(["focus", "new", "kept", "back", "warn", "idle"])
+        )
+        + "</svg></div>"
     )
     cells.append(
         nbformat.v4.new_code_cell("print(long)", execution_count=1, outputs=[output({"text/plain": long_text})])
