@@ -10,13 +10,13 @@ from llmlib.tokenizer.normalization import Normalizer
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def check_special_tokens(special_tokens: Collection[str]) -> list[str]:
+def check_special_tokens(special_tokens: Collection[str], name: str = "special_tokens") -> list[str]:
     """The special tokens as a list; raises ValueError if one is empty or there twice, or if they are a bare string."""
     if isinstance(special_tokens, str):
-        raise ValueError(f"special_tokens is the string {special_tokens!r}; give a list of strings.")
+        raise ValueError(f"{name} is the string {special_tokens!r}; give a list of strings.")
     tokens = list(special_tokens)
     if "" in tokens or len(set(tokens)) < len(tokens):
-        raise ValueError(f"special_tokens is {tokens!r}; each must be different and not empty.")
+        raise ValueError(f"{name} is {tokens!r}; each must be different and not empty.")
     return tokens
 
 

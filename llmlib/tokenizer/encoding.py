@@ -13,8 +13,9 @@ from itertools import repeat
 from operator import add
 
 LONG_WORD = 100  # symbols; from about here a heap is faster than looking through the ranks for each merge (measured)
-CACHE_ENTRIES = 1 << 18
 CACHED_CHARACTERS = 64
+CACHE_BYTES = 64_000_000
+ENTRY_BYTES, CHARACTER_BYTES, ITEM_BYTES = 160, 4, 8  # most that an entry takes: string, tuple and place in the table
 
 
 class RankMerger:
@@ -84,24 +85,32 @@ class RankMerger:
 
 
 class Cache(dict):
-    """A memory for a function of a string: `cache[key]` computes what is not there yet.
+    """A memory for a function from a string to a tuple: `cache[key]` computes what is not there yet.
 
-    At `CACHE_ENTRIES` entries it is emptied and starts anew, and keys longer than `CACHED_CHARACTERS` are never kept,
-    so it cannot grow without end (with its values, about 100 MB at the most).
+    When keys and values have filled `CACHE_BYTES`, it is emptied and starts anew, and keys longer than
+    `CACHED_CHARACTERS` are never kept, so it cannot grow without end: a tokenizer has two, so 128 MB at the most. What the
+    items of a tuple take is not counted: ids are shared with the vocabulary.
 
-    >>> lengths = Cache(len)
-    >>> lengths["four"], lengths["four"], len(lengths)
-    (4, 4, 1)
+    >>> letters = Cache(tuple)
+    >>> letters["ab"], letters["ab"], len(letters)
+    (('a', 'b'), ('a', 'b'), 1)
     """
 
-    def __init__(self, compute: Callable[[str], object]) -> None:
+    def __init__(self, compute: Callable[[str], tuple]) -> None:
         super().__init__()
         self.compute = compute
+        self.room = CACHE_BYTES
 
-    def __missing__(self, key: str) -> object:
+    def __missing__(self, key: str) -> tuple:
         value = self.compute(key)
         if len(key) <= CACHED_CHARACTERS:
-            if len(self) >= CACHE_ENTRIES:
+            self.room -= ENTRY_BYTES + CHARACTER_BYTES * len(key) + ITEM_BYTES * len(value)
+            if self.room < 0:
                 self.clear()
             self[key] = value
         return value
+
+    def clear(self) -> None:
+        """Empty the memory."""
+        super().clear()
+        self.room = CACHE_BYTES

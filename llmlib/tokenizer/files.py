@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 import regex
@@ -68,12 +69,16 @@ def load(path: str | os.PathLike) -> Tokenizer:
         data = json.loads(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
         raise ValueError(f"{path.name} is not a tokenizer.json: it is not UTF-8 text.") from None
+    except RecursionError:
+        raise ValueError(f"{path.name} is not a tokenizer.json: its sections are nested too deeply.") from None
     except json.JSONDecodeError as problem:
         raise ValueError(
             f"{path.name} is not whole JSON: it breaks off or is wrong in line {problem.lineno}; fetch the file again."
         ) from None
     try:
         return from_json(data)
+    except RecursionError:
+        raise ValueError(f"{path.name} is not a tokenizer.json: its sections are nested too deeply.") from None
     except ValueError as problem:
         raise ValueError(f"{path.name}: {problem}") from None
 
@@ -133,11 +138,12 @@ def from_json(data: object) -> Tokenizer:
     normalizer = _normalizer_from_json(data.get("normalizer"))
     pre_tokenizer = _pre_tokenizer_from_json(data.get("pre_tokenizer"))
     _check_decoder(data.get("decoder"))
-    special, added = _read_added_tokens(data.get("added_tokens") or [], normalizer)
-    vocab = _read_vocab(model["vocab"], special | added)
+    special, added = _read_added_tokens(data.get("added_tokens"), normalizer)
+    merges = list(_read_merges(model["merges"]))
+    vocab = _read_vocab(model["vocab"], special | added, merges)
     _check_model_options(model, vocab)
     return Tokenizer(
-        _read_merges(model["merges"]),
+        merges,
         vocab=vocab,
         special_tokens=special,
         added_tokens=added,
@@ -147,12 +153,21 @@ def from_json(data: object) -> Tokenizer:
     )
 
 
-def _read_vocab(entries: Mapping[str, int], added: Mapping[str, int]) -> dict[bytes, int]:
+def _read_vocab(
+    entries: Mapping[str, int], added: Mapping[str, int], merges: list[tuple[bytes, bytes]]
+) -> dict[bytes, int]:
+    """The vocabulary without the added tokens, which stand in it too; bytes and what merges use or make may be both."""
+    merged = {*chain.from_iterable(merges), *(left + right for left, right in merges)}
     vocab = {}
     for token, i in entries.items():
-        if token in added and added[token] == i:
+        in_alphabet = set(token) <= BYTE_OF_CHARACTER.keys()
+        if (
+            token in added
+            and added[token] == i
+            and not (in_alphabet and (len(token) == 1 or printable_to_bytes(token) in merged))
+        ):
             continue
-        if not isinstance(i, int) or not set(token) <= BYTE_OF_CHARACTER.keys():
+        if not isinstance(i, int) or not in_alphabet:
             raise ValueError(
                 f"model: the token {token!r} (id {i!r}) is not in the byte-level alphabet; only byte-level BPE is read."
             )
@@ -182,13 +197,16 @@ def _check_model_options(model: Mapping, vocab: Mapping[bytes, int]) -> None:
         )
 
 
-def _read_added_tokens(entries: list, normalizer: Normalizer | None) -> tuple[dict[str, int], dict[str, int]]:
+def _read_added_tokens(entries: object, normalizer: Normalizer | None) -> tuple[dict[str, int], dict[str, int]]:
+    if not isinstance(entries, list | None):
+        raise ValueError("added_tokens: the section is not a list.")
     special: dict[str, int] = {}
     added: dict[str, int] = {}
-    for entry in entries:
+    for entry in entries or []:
         if (
             not isinstance(entry, dict)
             or not isinstance(entry.get("content"), str)
+            or not entry["content"]
             or not isinstance(entry.get("id"), int)
         ):
             raise ValueError(f"added_tokens: {entry!r} has no content or no id.")
@@ -215,7 +233,7 @@ def _parts(section: object, name: str, inner: str) -> list[dict]:
     """A section as a list of its steps: none, one, or those of a Sequence."""
     if section is None:
         return []
-    if not isinstance(section, dict) or "type" not in section:
+    if not isinstance(section, dict) or not isinstance(section.get("type"), str):
         raise ValueError(f"{name}: the section has no type.")
     if section["type"] != "Sequence":
         return [section]

@@ -89,13 +89,19 @@ class PreTokenizer:
     >>> list(PreTokenizer((DIGIT_PATTERN, GPT2_PATTERN)).split("in 1994"))
     ['in', ' ', '1', '9', '9', '4']
 
-    Raises ValueError for an expression that is not valid, and for a prefix space with other patterns.
+    Raises ValueError for an expression that is not valid, for a bare string in the place of the tuple, and for a prefix
+    space with other patterns.
     """
 
     patterns: tuple[str, ...] = (GPT2_PATTERN,)
     prefix_space: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.patterns, str):
+            raise ValueError(
+                f"patterns is the string {self.patterns!r}; give a tuple of expressions, as in "
+                f"PreTokenizer(({self.patterns!r},)), or take a named one: PreTokenizer.named(...)."
+            )
         object.__setattr__(self, "patterns", tuple(self.patterns))
         for pattern in self.patterns:
             compile_pattern(pattern)
@@ -117,6 +123,9 @@ class PreTokenizer:
                 f"There is no pre-tokenizer {name!r}; choose {names}, or give PreTokenizer((expression,))."
             )
         return cls(PATTERNS[name])
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.patterns, self.prefix_space)  # what is cached stays behind
 
     @cached_property
     def chunks_are_safe(self) -> bool:

@@ -48,16 +48,18 @@ class Tokenizer:
         `ignore_merges` a whole word that is a token becomes that token, whether the merges lead there or not (Llama 3
         does this).
 
-        Raises ValueError for a merge of a token that the vocabulary lacks, and for an id that is taken twice or out
-        of range.
+        Raises ValueError for a merge of a token that the vocabulary lacks, for an id that is taken twice or out of
+        range, and for a special or added token without a character.
         """
         self.merges = list(merges)
         self.vocab: dict[bytes, int] = number_tokens(self.merges) if vocab is None else dict(vocab)
-        if not isinstance(special_tokens, Mapping):
-            first = max(chain(self.vocab.values(), (added_tokens or {}).values()), default=-1) + 1
-            special_tokens = {token: first + i for i, token in enumerate(check_special_tokens(special_tokens))}
-        self.special_tokens: dict[str, int] = dict(special_tokens)
         self.added_tokens: dict[str, int] = dict(added_tokens or {})
+        check_special_tokens(self.added_tokens, "added_tokens")
+        names = check_special_tokens(special_tokens)
+        if not isinstance(special_tokens, Mapping):
+            first = max(chain(self.vocab.values(), self.added_tokens.values()), default=-1) + 1
+            special_tokens = {token: first + i for i, token in enumerate(names)}
+        self.special_tokens: dict[str, int] = dict(special_tokens)
         self.pre_tokenizer = PreTokenizer.named(pre_tokenizer)
         self.normalizer = normalizer
         self.ignore_merges = ignore_merges
@@ -151,16 +153,19 @@ class Tokenizer:
         """
         check_text(text)
         allowed = self._find_allowed(allowed_special)
-        if not allowed:
-            return self._encode_ordinary(text)
-        ids: list[int] = []
-        longest_first = sorted(allowed, key=len, reverse=True)
-        for part in re.split(f"({'|'.join(map(re.escape, longest_first))})", text):
-            if part in allowed:
-                ids.append(allowed[part])
-            elif part:
-                ids.extend(self._encode_ordinary(part))
-        return ids
+        try:
+            if not allowed:
+                return self._encode_ordinary(text)
+            ids: list[int] = []
+            longest_first = sorted(allowed, key=len, reverse=True)
+            for part in re.split(f"({'|'.join(map(re.escape, longest_first))})", text):
+                if part in allowed:
+                    ids.append(allowed[part])
+                elif part:
+                    ids.extend(self._encode_ordinary(part))
+            return ids
+        except UnicodeEncodeError:
+            raise ValueError(describe_surrogate(text)) from None
 
     def _find_allowed(self, allowed_special: Collection[str] | str) -> dict[str, int]:
         if allowed_special == "all":
@@ -176,11 +181,8 @@ class Tokenizer:
         if self.normalizer is not None:
             text = self.normalizer(text)
         ids: list[int] = []
-        try:
-            for chunks in self.pre_tokenizer.chunks(self.pre_tokenizer.begin(text)):
-                ids.extend(chain.from_iterable(map(self._chunk_cache.__getitem__, chunks)))
-        except UnicodeEncodeError:
-            raise ValueError(describe_surrogate(text)) from None
+        for chunks in self.pre_tokenizer.chunks(self.pre_tokenizer.begin(text)):
+            ids.extend(chain.from_iterable(map(self._chunk_cache.__getitem__, chunks)))
         return ids
 
     def _encode_chunk(self, chunk: str) -> tuple[int, ...]:
@@ -246,10 +248,8 @@ class Tokenizer:
         ids = ids.tolist() if hasattr(ids, "tolist") else ids
         get, ids, parts = self._bytes_of.__getitem__, iter(ids), []
         try:
-            while part := b"".join(
-                map(get, islice(ids, 1 << 16))
-            ):  # a part at a time: join makes a list of all it gets
-                parts.append(part)
+            while part := list(islice(ids, 1 << 16)):  # a part at a time: join makes a list of all it gets
+                parts.append(b"".join(map(get, part)))
             return b"".join(parts)
         except KeyError as unknown:
             raise ValueError(self._describe_unknown(unknown.args[0])) from None

@@ -65,6 +65,13 @@ def test_lone_surrogates(small, text, position):
         small.encode(text)
 
 
+def test_the_place_of_a_surrogate_counts_from_the_start_of_the_text():
+    tokenizer = Tokenizer([], special_tokens=["<|end|>"], normalizer=Normalizer(white_space="collapse"))
+    for text, allowed, position in [("a<|end|>b\ud800", "all", 9), ("  \n \ud800", (), 4)]:
+        with pytest.raises(ValueError, match=f"at position {position}:"):
+            tokenizer.encode(text, allowed_special=allowed)
+
+
 @pytest.mark.parametrize("text", [b"bytes", None, 5, ["a"]])
 def test_what_is_not_text(small, text):
     with pytest.raises(TypeError, match="give a str"):
@@ -93,6 +100,12 @@ def test_decoding_what_is_not_utf8(small):
         small.decode([0xFF], errors="strict")
 
 
+def test_decoding_goes_on_after_tokens_without_bytes():
+    tokenizer = Tokenizer([], vocab={b"a": 97, b"": 256})
+    assert tokenizer.decode([256] * (1 << 16) + [97]) == "a"
+    assert tokenizer.decode([97] * ((1 << 16) + 1)) == "a" * ((1 << 16) + 1)
+
+
 def test_special_tokens_that_do_not_exist(small):
     with pytest.raises(ValueError, match=re.escape("'<pad>' is no special token here; there are ['<|endoftext|>']")):
         small.encode("a", allowed_special=["<pad>"])
@@ -109,6 +122,10 @@ def test_building():
         Tokenizer([], special_tokens={"<a>": 97})
     with pytest.raises(ValueError, match="ids go from 0 to 1,114,111"):
         Tokenizer([], special_tokens={"<a>": -1})
+    with pytest.raises(ValueError, match=re.escape("special_tokens is ['']; each must be different and not empty")):
+        Tokenizer([], special_tokens={"": 256})
+    with pytest.raises(ValueError, match=re.escape("added_tokens is ['']; each must be different and not empty")):
+        Tokenizer([], added_tokens={"": 256})
     with pytest.raises(ValueError, match="prefix_space is for"):
         PreTokenizer((r"\S+",), prefix_space=True)
 
@@ -183,6 +200,9 @@ def sequence(*steps):
         (["pre_tokenizer"], sequence(SPLIT | {"pattern": {"Regex": r"\d{1,3}+"}}, BYTES), "leave the + out"),
         (["pre_tokenizer"], sequence(SPLIT, BYTES | {"add_prefix_space": True}), "prefix_space is for"),
         (["decoder"], {"type": "WordPiece"}, "decoder: the type is ['WordPiece']"),
+        (["decoder"], {"type": []}, "decoder: the section has no type"),
+        (["added_tokens"], 5, "added_tokens: the section is not a list"),
+        (["added_tokens", 0, "content"], "", "has no content or no id"),
         (["added_tokens", 0, "lstrip"], True, "added_tokens: '<|endoftext|>' has 'lstrip' set"),
         (["added_tokens", 0, "id"], None, "has no content or no id"),
         (["added_tokens", 0, "id"], 97, "id 97"),
@@ -199,6 +219,39 @@ def test_a_foreign_file(small, tmp_path, path, value, sentence):
     assert str(refused.value).startswith("tokenizer.json")
 
 
+def places(data, path=()):
+    """Where a value stands in a file's content: the way to each, but of long lists and tables only the first three."""
+    for key in list(data if isinstance(data, dict) else range(len(data)))[:20]:
+        yield (*path, key)
+        if isinstance(data[key], dict | list):
+            yield from list(places(data[key], (*path, key)))[:20]
+
+
+def test_whatever_stands_anywhere_in_a_file_is_read_or_refused(tmp_path):
+    """No other exception than ValueError, with the file's name, for any value of any type at any place."""
+    splits = PreTokenizer((r"\d", r"\S+"))
+    rich = Tokenizer([(b"a", b"b")], special_tokens=["<s>"], pre_tokenizer=splits, normalizer=Normalizer("NFC", True))
+    file = tmp_path / "t.json"
+    save(rich, file)
+    whole, refused = file.read_text(encoding="utf-8"), 0
+    for path in places(json.loads(whole)):
+        for value in (None, True, 5, -1, 1.5, "", "x", "\ud800", [], [[]], [5], {}, {"type": []}, {"a": {}}):
+            data = json.loads(whole)
+            change(data, path, value)
+            file.write_text(json.dumps(data), encoding="utf-8")
+            try:
+                load(file)
+            except ValueError as error:
+                assert str(error).startswith("t.json")  # noqa: PT017
+                refused += 1
+    assert refused > 300
+
+
+NESTED = b'{"model": {"type": "BPE", "vocab": {}, "merges": []}, "decoder": %b}' % (
+    b'{"type": "Sequence", "decoders": [' * 30_000 + b"]}" * 30_000
+)
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -208,6 +261,8 @@ def test_a_foreign_file(small, tmp_path, path, value, sentence):
         (b"null", "no section 'model'"),
         (b"{}", "no section 'model'"),
         (b"\xff\xfe\x00", "not UTF-8"),
+        (b"[" * 200_000, "nested too deeply"),
+        (NESTED, "nested too deeply"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_something_else(tmp_path, content, sentence):

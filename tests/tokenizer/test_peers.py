@@ -9,6 +9,7 @@ import pickle
 import random
 import subprocess
 import sys
+import tracemalloc
 import unicodedata
 
 import pytest
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from llmlib.tokenizer import GPT2_PATTERN, Normalizer, PreTokenizer, Tokenizer, load, save
+from llmlib.tokenizer import GPT2_PATTERN, Normalizer, PreTokenizer, Tokenizer, encoding, load, save
 
 DEPTH = int(os.environ.get("TOKENIZER_DEPTH", "1"))
 
@@ -233,16 +234,54 @@ def test_several_merges_for_one_token_and_merges_out_of_order(ignore_merges, as_
 
 
 def test_the_caches_change_nothing(trained, generate, monkeypatch):
-    from llmlib.tokenizer import encoding
-
-    monkeypatch.setattr(encoding, "CACHE_ENTRIES", 8)
+    monkeypatch.setattr(encoding, "CACHE_BYTES", 2000)
     rng = random.Random(29)
     texts = [generate(rng) for _ in range(300)]
     small = pickle.loads(pickle.dumps(trained))
     assert small == trained
     assert [small.encode(text) for text in texts] == [trained.encode(text) for text in texts]
-    assert len(small._word_cache) <= 8
-    assert len(small._chunk_cache) <= 8
+    assert 0 < len(small._word_cache) <= 10
+    assert 0 < len(small._chunk_cache) <= 10
+    small.forget()
+    assert small._chunk_cache.room == small._word_cache.room == 2000
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "length", "n_words"), [(0x4E00, 0x9FFF, 62, 40), (97, 122, 4, 250), (0x20000, 0x2A6DF, 62, 40)]
+)
+def test_the_caches_stay_within_their_bound(first, last, length, n_words, monkeypatch):
+    """The memory that two caches take as it is measured, with words that are all different, the longest one kept."""
+    monkeypatch.setattr(encoding, "CACHE_BYTES", 1_000_000)
+    rng, tokenizer = random.Random(41), Tokenizer([])
+    tokenizer.encode("ab")
+    highest = 0
+    tracemalloc.start()
+    try:
+        for _ in range(20):
+            words = ["".join(map(chr, rng.choices(range(first, last + 1), k=length))) + "." for _ in range(n_words)]
+            tokenizer.encode(" ".join(words))
+            del words
+            highest = max(highest, tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert 500_000 < highest < 2 * 1_000_000
+
+
+@pytest.mark.parametrize("special", [False, True])
+def test_an_added_token_may_be_one_that_a_merge_makes(special, tmp_path):
+    save(Tokenizer([(b"a", b"b"), (b"ab", b"c")]), tmp_path / "t.json")
+    data = json.loads((tmp_path / "t.json").read_text())
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": special}
+    data["added_tokens"] = [{"id": 256, "content": "ab", **flags}, {"id": 120, "content": "x", **flags}]
+    (tmp_path / "t.json").write_text(json.dumps(data))
+    ours, theirs = load(tmp_path / "t.json"), tokenizers.Tokenizer.from_file(str(tmp_path / "t.json"))
+    save(ours, tmp_path / "again.json")
+    assert load(tmp_path / "again.json") == ours
+    for text in ("ab", "abc", "xab cab", "a b abcabx"):
+        ids = theirs.encode(text).ids
+        assert ours.encode(text, allowed_special="all") == ids
+        assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=False) == text
+    assert ours.encode("abcx") == [257, 120] if special else [256, 99, 120]
 
 
 def test_documents_become_one_array(trained):

@@ -1,5 +1,7 @@
 """Normalization and pre-tokenization against Unicode's own examples, worked cases, and the slow path."""
 
+import copy
+import pickle
 import random
 import re
 
@@ -8,7 +10,7 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlib.tokenizer import GPT2_PATTERN, PATTERNS, Normalizer, PreTokenizer, normalize, pre_tokenize
+from llmlib.tokenizer import GPT2_PATTERN, PATTERNS, Normalizer, PreTokenizer, Tokenizer, normalize, pre_tokenize
 from llmlib.tokenizer import pretokenization as module
 from llmlib.tokenizer.normalization import WHITE_SPACE
 
@@ -119,6 +121,29 @@ def test_chunks_are_only_used_where_proved():
     assert not PreTokenizer((GPT2_PATTERN, module.DIGIT_PATTERN)).chunks_are_safe
     assert not PreTokenizer((r" ?\S+[\n]*|\s+",)).chunks_are_safe
     assert not PreTokenizer((r"[a-z] ", GPT2_PATTERN)).chunks_are_safe
+
+
+@pytest.mark.parametrize("pre_tokenizer", every_kind(), ids=lambda p: "+".join(p.patterns)[:30] or "none")
+@pytest.mark.parametrize("duplicate", [lambda x: pickle.loads(pickle.dumps(x)), copy.copy, copy.deepcopy])
+def test_a_tokenizer_can_be_pickled_and_copied(pre_tokenizer, duplicate):
+    text = "It's  in 1994.\n"
+    tokenizer = Tokenizer([(b"i", b"n")], pre_tokenizer=pre_tokenizer)
+    ids, words = tokenizer.encode(text), pre_tokenizer.split(text)  # so that everything cached is there
+    assert duplicate(tokenizer) == tokenizer
+    assert duplicate(tokenizer).encode(text) == ids
+    assert duplicate(pre_tokenizer) == pre_tokenizer
+    assert duplicate(pre_tokenizer).split(text) == words
+
+
+def test_a_prefix_space_is_copied_too():
+    tokenizer = Tokenizer([], pre_tokenizer=PreTokenizer(prefix_space=True))
+    assert pickle.loads(pickle.dumps(tokenizer)).encode("a") == [32, 97]
+
+
+def test_an_expression_that_is_not_in_a_tuple_is_refused():
+    with pytest.raises(ValueError, match=re.escape("patterns is the string 'ab'; give a tuple")):
+        PreTokenizer("ab")
+    assert PreTokenizer(["ab"]).patterns == ("ab",)
 
 
 def test_a_pre_tokenizer_that_does_not_exist_is_refused():
