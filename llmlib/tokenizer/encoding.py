@@ -88,8 +88,8 @@ class Cache(dict):
     """A memory for a function from a string to a tuple: `cache[key]` computes what is not there yet.
 
     When keys and values have filled `CACHE_BYTES`, it is emptied and starts anew, and keys longer than
-    `CACHED_CHARACTERS` are never kept, so it cannot grow without end: a tokenizer has two, so 128 MB at the most. What the
-    items of a tuple take is not counted: ids are shared with the vocabulary.
+    `CACHED_CHARACTERS` are never kept, so it cannot grow without end: a tokenizer has two, so 128 MB at the most. What
+    the items of a tuple take is not counted: ids are shared with the vocabulary.
 
     >>> letters = Cache(tuple)
     >>> letters["ab"], letters["ab"], len(letters)
