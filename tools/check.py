@@ -11,7 +11,7 @@ from pathlib import Path
 from notebooks import ROOT, chapter_paths
 
 PYTEST = [sys.executable, "-m", "pytest", "-q"]
-TWO_WORKERS = ["-n", "2", "--dist", "loadfile"]
+TWO_WORKERS = ["-n", "2", "--dist"]  # by file, so that a session's fixtures are made once; by test where few are left
 NOTHING_SELECTED = 5  # pytest's exit code
 NBVAL = ["--nbval", "--nbval-sanitize-with", "tests/notebooks/sanitize.cfg", "-p", "time_limit"]
 
@@ -29,7 +29,7 @@ def steps(chapter: str | None) -> dict[str, list[str]]:
     return ({} if chapter else lint) | {
         "the site builds without a warning": [sys.executable, "tools/build.py"],
         "chapters give their stored outputs": [*PYTEST, "-o", "addopts=", *NBVAL, *notebooks],
-        "tests": [*PYTEST, *TWO_WORKERS, "-m", "not alone", *only, *tests],
+        "tests": [*PYTEST, *TWO_WORKERS, "worksteal" if chapter else "loadfile", "-m", "not alone", *only, *tests],
         "tests that measure time": [*PYTEST, "-m", "alone", *only, *tests],
     }
 
