@@ -47,7 +47,7 @@ def tokenizer_section(record: dict) -> str:
     figure, axes = plots.figure()
     axes.loglog(unique, [p["merging_seconds"] for p in points], "o-", color=plots.FOCUS)
     axes.loglog(unique, [p["counting_seconds"] for p in points], "s-", color=plots.WARN)
-    plots.label(axes, "merging", unique[0], 1.6 * points[0]["merging_seconds"], plots.FOCUS)
+    plots.label(axes, "merging", unique[0], 2.2 * points[0]["merging_seconds"], plots.FOCUS)
     plots.label(axes, "counting", unique[1], 0.7 * points[1]["counting_seconds"], plots.WARN)
     axes.set(xlabel="unique words of the text (log scale)", ylabel="seconds (log scale)")
     sizes = f"{three(points[0]['text_bytes'] / 1e6)} to {three(points[-1]['text_bytes'] / 1e6)} MB"
