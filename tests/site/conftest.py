@@ -115,7 +115,7 @@ class Visit:
         self.problems, self.loaded = [], {}
         self.page.on("console", lambda message: self.problems.append(f"console: {message.text}"))
         self.page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
-        self.page.on("requestfailed", lambda request: self.problems.append(f"failed: {request.url}"))
+        self.page.on("requestfailed", self._failed)
         self.page.on("response", self._remember)
         self.page.route("**/*", self._guard)
 
@@ -126,6 +126,11 @@ class Visit:
         else:
             self.problems.append(f"left the host: {url}")
             route.abort()
+
+    def _failed(self, request):
+        """A request that the browser itself gave up because the reader went on to another page did not fail."""
+        if request.failure != "net::ERR_ABORTED":
+            self.problems.append(f"failed: {request.url}: {request.failure}")
 
     def _remember(self, response):
         if response.status >= 400:
