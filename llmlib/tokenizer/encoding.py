@@ -15,7 +15,7 @@ from operator import add
 LONG_WORD = 100  # symbols; from about here a heap is faster than looking through the ranks for each merge (measured)
 CACHED_CHARACTERS = 64
 CACHE_BYTES = 64_000_000
-ENTRY_BYTES, CHARACTER_BYTES, ITEM_BYTES = 160, 4, 8  # most that an entry takes: string, tuple and place in the table
+ENTRY_BYTES, CHARACTER_BYTES = 220, 4  # most that an entry takes: two strings and a place in the table
 
 
 class RankMerger:
@@ -44,14 +44,15 @@ class RankMerger:
         symbols = [
             *word,
             "",
-        ]  # the empty end has no rank with anything, so neither end needs a check: index -1 is it, too
+        ]  # the empty end has no rank with anything: so neither end needs a check, index -1 is it, too
         ranks = [*map(rank_of, map(add, word, word[1:]), repeat(none)), none]
         while (rank := min(ranks)) != none:
             i = ranks.index(rank)
+            del symbols[i], ranks[i]
             symbols[i] = product = products[rank]
-            del symbols[i + 1], ranks[i]
             ranks[i] = rank_of(product + symbols[i + 1], none)
-            ranks[i - 1] = rank_of(symbols[i - 1] + product, none)
+            i -= 1
+            ranks[i] = rank_of(symbols[i] + product, none)
         return "".join(symbols)
 
     def merge_long(self, word: str) -> str:
@@ -85,26 +86,25 @@ class RankMerger:
 
 
 class Cache(dict):
-    """A memory for a function from a string to a tuple: `cache[key]` computes what is not there yet.
+    """A memory for a function from a string to a string: `cache[key]` computes what is not there yet.
 
     When keys and values have filled `CACHE_BYTES`, it is emptied and starts anew, and keys longer than
-    `CACHED_CHARACTERS` are never kept, so it cannot grow without end: a tokenizer has two, so 128 MB at the most. What
-    the items of a tuple take is not counted: ids are shared with the vocabulary.
+    `CACHED_CHARACTERS` are never kept, so it cannot grow without end.
 
-    >>> letters = Cache(tuple)
-    >>> letters["ab"], letters["ab"], len(letters)
-    (('a', 'b'), ('a', 'b'), 1)
+    >>> capitals = Cache(str.upper)
+    >>> capitals["ab"], capitals["ab"], len(capitals)
+    ('AB', 'AB', 1)
     """
 
-    def __init__(self, compute: Callable[[str], tuple]) -> None:
+    def __init__(self, compute: Callable[[str], str]) -> None:
         super().__init__()
         self.compute = compute
         self.room = CACHE_BYTES
 
-    def __missing__(self, key: str) -> tuple:
+    def __missing__(self, key: str) -> str:
         value = self.compute(key)
         if len(key) <= CACHED_CHARACTERS:
-            self.room -= ENTRY_BYTES + CHARACTER_BYTES * len(key) + ITEM_BYTES * len(value)
+            self.room -= ENTRY_BYTES + CHARACTER_BYTES * (len(key) + len(value))
             if self.room < 0:
                 self.clear()
             self[key] = value

@@ -10,6 +10,8 @@ is safe for the patterns named here, because for each of them:
 2. No pattern looks behind, so what stands before a chunk does not change how it is split.
 3. A pattern looks ahead only in `\s+(?!\S)`, which is inside a run of white space, and a chunk never ends inside one.
 
+For the same reasons a word that is split again stays one word, so that words and chunks can share one memory.
+
 Patterns of other makers may break the first rule (some let a word take the line ends after it): those are run over
 the whole text.
 """
@@ -140,10 +142,16 @@ class PreTokenizer:
     @cached_property
     def split(self) -> Callable[[str], list[str]]:
         """A function that splits a text into its words."""
-        if len(self.patterns) == 1 and self.chunks_are_safe:
-            return compile_pattern(self.patterns[0]).findall  # these patterns leave no gap: the matches are all words
+        if len(self.patterns) != 1 or not self.chunks_are_safe:
+            return lambda text: list(self.iterate(text))
+        find = compile_pattern(self.patterns[0]).findall  # these patterns leave no gap: the matches are all words
 
-        return lambda text: list(self.iterate(text))
+        def split(text: str) -> list[str]:
+            if text.isascii() and text.removeprefix(" ").isalpha():
+                return [text]  # one English word, like most chunks; no need to look closer
+            return find(text)
+
+        return split
 
     def iterate(self, text: str) -> Iterator[str]:
         """The words of a text one by one, whatever the patterns."""

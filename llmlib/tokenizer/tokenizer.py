@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from array import array
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain, islice
@@ -15,6 +16,7 @@ from llmlib.tokenizer.training import Merge, learn_merges
 
 N_BYTES = 256
 MAX_ID = 0x10FFFF  # a token is kept as the character chr(id) while words are encoded
+UTF_32 = f"utf-32-{sys.byteorder[0]}e"  # strings of such characters, as numbers of 4 bytes
 
 
 class Tokenizer:
@@ -83,12 +85,11 @@ class Tokenizer:
         except KeyError as missing:
             raise ValueError(f"A merge uses or makes the token {missing}, which the vocabulary lacks.") from None
         self._merge = RankMerger(merges)
-        self._id_of = {chr(i): i for i in self.vocab.values()}
+        self._ids = list(range(1 + max(self.vocab.values(), default=-1)))  # one object an id, for all the lists to come
         table = _ByteSymbols({byte: symbol_of[key] for byte in range(N_BYTES) if (key := bytes([byte])) in symbol_of})
         self._byte_symbols = None if table == {byte: chr(byte) for byte in range(N_BYTES)} else table
         self._split = self.pre_tokenizer.split
-        self._word_cache = Cache(self._encode_word)
-        self._chunk_cache = Cache(self._encode_chunk) if self.pre_tokenizer.chunks_are_safe else self._word_cache
+        self._cache = Cache(self._encode_chunk if self.pre_tokenizer.chunks_are_safe else self._encode_word)
 
     @classmethod
     def train(
@@ -182,23 +183,23 @@ class Tokenizer:
             text = self.normalizer(text)
         ids: list[int] = []
         for chunks in self.pre_tokenizer.chunks(self.pre_tokenizer.begin(text)):
-            ids.extend(chain.from_iterable(map(self._chunk_cache.__getitem__, chunks)))
+            symbols = "".join(map(self._cache.__getitem__, chunks)).encode(UTF_32, "surrogatepass")
+            ids.extend(map(self._ids.__getitem__, array("I", symbols)))
         return ids
 
-    def _encode_chunk(self, chunk: str) -> tuple[int, ...]:
+    def _encode_chunk(self, chunk: str) -> str:
         words = self._split(chunk)
         if len(words) == 1:
-            return self._word_cache[chunk]
-        return tuple(chain.from_iterable(map(self._word_cache.__getitem__, words)))
+            return self._encode_word(chunk)
+        return "".join(map(self._cache.__getitem__, words))  # a word is a chunk, too: split again, it is itself
 
-    def _encode_word(self, word: str) -> tuple[int, ...]:
-        word_bytes = word.encode()
-        if self.ignore_merges and word_bytes in self.vocab:
-            return (self.vocab[word_bytes],)
-        symbols = word_bytes.decode("latin-1")
+    def _encode_word(self, word: str) -> str:
+        if self.ignore_merges and (word_bytes := word.encode()) in self.vocab:
+            return chr(self.vocab[word_bytes])
+        symbols = word if word.isascii() else word.encode().decode("latin-1")
         if self._byte_symbols is not None:
             symbols = symbols.translate(self._byte_symbols)
-        return tuple(map(self._id_of.__getitem__, self._merge(symbols)))
+        return self._merge(symbols)
 
     def encode_documents(self, documents: Iterable[str], *, end_of_text: str = "<|endoftext|>") -> array:
         """Turn documents into one flat array of ids, each document followed by the end-of-text token.
@@ -285,8 +286,7 @@ class Tokenizer:
 
     def forget(self) -> None:
         """Empty the memory of words seen, as in a tokenizer just loaded: frees space, lets a benchmark start cold."""
-        self._word_cache.clear()
-        self._chunk_cache.clear()
+        self._cache.clear()
 
     def _describe_unknown(self, token_id: object) -> str:
         return f"There is no token with the id {token_id!r}: this vocabulary has ids from 0 to {self.n_vocab - 1:,}."

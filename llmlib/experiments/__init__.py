@@ -1,0 +1,1 @@
+"""The long runs whose records the chapters plot."""
