@@ -151,11 +151,13 @@ class Visit:
             sizes[url] = len(body) if url.endswith(".woff2") else min(len(body), len(gzip.compress(body, 9)))
         return sizes
 
-    def axe(self):
-        """What axe-core finds wrong with the page: a list of sentences."""
+    def axe(self, colours_outside=None):
+        """What axe-core finds wrong with the page, or only with the colours of what stands outside an element."""
         if not self.page.evaluate("typeof axe === 'object'"):
             self.page.evaluate((ROOT / "node_modules/axe-core/axe.min.js").read_text("utf-8"))
-        result = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        context = {"exclude": [[colours_outside]] if colours_outside else []}
+        options = {"resultTypes": ["violations"]} | ({"runOnly": ["color-contrast"]} if colours_outside else {})
+        result = self.page.evaluate("([context, options]) => axe.run(context, options)", [context, options])
         return [
             f"{rule['id']}: {rule['help']}: {json.dumps([node['target'] for node in rule['nodes']][:3])}"
             for rule in result["violations"]

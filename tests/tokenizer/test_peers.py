@@ -47,8 +47,9 @@ def test_12000_generated_texts(trained, peers, generate):
 
 
 @settings(max_examples=500 * DEPTH, deadline=None)
-@given(text=st.text(st.characters(exclude_categories=["Cs", "Cn"])))
+@given(text=st.text(st.characters(exclude_categories=["Cs", "Cn"])).filter(lambda text: "<|endoftext|>" not in text))
 def test_any_text(trained, peers, text):
+    """But the special token: `tokenizers` finds it in every text, and hypothesis in this file."""
     ids = trained.encode(text)
     assert ids == peers[0].encode(text).ids == peers[1].encode_ordinary(text)
     assert trained.decode(ids) == text
@@ -233,24 +234,23 @@ def test_several_merges_for_one_token_and_merges_out_of_order(ignore_merges, as_
     assert ours.ignore_merges is ignore_merges
 
 
-def test_the_caches_change_nothing(trained, generate, monkeypatch):
+def test_the_cache_changes_nothing(trained, generate, monkeypatch):
     monkeypatch.setattr(encoding, "CACHE_BYTES", 2000)
     rng = random.Random(29)
     texts = [generate(rng) for _ in range(300)]
     small = pickle.loads(pickle.dumps(trained))
     assert small == trained
     assert [small.encode(text) for text in texts] == [trained.encode(text) for text in texts]
-    assert 0 < len(small._word_cache) <= 10
-    assert 0 < len(small._chunk_cache) <= 10
+    assert 0 < len(small._cache) <= 10
     small.forget()
-    assert small._chunk_cache.room == small._word_cache.room == 2000
+    assert (len(small._cache), small._cache.room) == (0, 2000)
 
 
 @pytest.mark.parametrize(
     ("first", "last", "length", "n_words"), [(0x4E00, 0x9FFF, 62, 40), (97, 122, 4, 250), (0x20000, 0x2A6DF, 62, 40)]
 )
-def test_the_caches_stay_within_their_bound(first, last, length, n_words, monkeypatch):
-    """The memory that two caches take as it is measured, with words that are all different, the longest one kept."""
+def test_the_cache_stays_within_its_bound(first, last, length, n_words, monkeypatch):
+    """The memory that the cache takes as it is measured, with words that are all different, the longest one kept."""
     monkeypatch.setattr(encoding, "CACHE_BYTES", 1_000_000)
     rng, tokenizer = random.Random(41), Tokenizer([])
     tokenizer.encode("ab")
@@ -264,7 +264,7 @@ def test_the_caches_stay_within_their_bound(first, last, length, n_words, monkey
             highest = max(highest, tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    assert 500_000 < highest < 2 * 1_000_000
+    assert 250_000 < highest < 1_000_000
 
 
 @pytest.mark.parametrize("special", [False, True])

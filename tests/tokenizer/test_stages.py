@@ -109,6 +109,7 @@ def test_chunks_split_as_the_whole_text_does(pre_tokenizer, monkeypatch, generat
         chunks = [chunk for block in pre_tokenizer.chunks(text) for chunk in block]
         if pre_tokenizer.chunks_are_safe:
             words = [word for chunk in chunks for word in pre_tokenizer.split(chunk)]
+            assert all(pre_tokenizer.split(word) == [word] for word in words)
         else:
             words = chunks
         slow = list(pre_tokenizer.iterate(text))
