@@ -4,8 +4,8 @@
 import { BYTES, PRE_TOKENIZERS, Replay, TIE_BREAKS, Training, replayGiven } from "./bpe.js";
 import { chart, path } from "./chart.js";
 import { integer, plural } from "./format.js";
-import { frame, h, svg } from "./frame.js";
-import { bar, plain, tile, tileRow, tokenText } from "./tiles.js";
+import { frame, h, setText, svg } from "./frame.js";
+import { bar, plain, setBar, tileRow, tokenText } from "./tiles.js";
 
 const EXAMPLES = {
   "The classic string": "aaabdaaabac",
@@ -134,6 +134,12 @@ function render({ model, el }) {
   tiles.body.append(tileList, more);
   const drawTiles = tileRow(tileList);
   const pairs = figure.panel("Pairs, most frequent first", { half: true });
+  const pairHead = h("tr", {}, h("th", { scope: "col" }, "pair"), h("th", { scope: "col" }, "times counted"), h("th", { scope: "col" }, h("span", { className: "bw-hidden" }, "mark")));
+  const pairRows = Array.from({ length: PAIRS }, pairRow);
+  const pairBody = h("tbody");
+  const pairTable = h("table", { className: "bw-table bw-pairs" }, h("thead", {}, pairHead), pairBody);
+  const noPairs = h("p", { className: "bw-note" }, "No two symbols stand side by side in a word.");
+  pairs.body.append(pairTable, noPairs);
   const curve = figure.panel("Shorter text, larger vocabulary", { half: true });
   const vocabulary = figure.panel("Vocabulary", { half: true, scroll: true });
   const chips = h("div", { className: "bw-tiles", dir: "ltr" });
@@ -189,13 +195,20 @@ function render({ model, el }) {
       classes[i + 1] += "is-right";
       i += 1;
     }
-    drawTiles(shownTiles.map(({ id }, i) => ({ bytes: training.vocab[id], id, className: classes[i] })));
+    let place = 0; // in the text, in bytes
+    drawTiles(
+      shownTiles.map(({ id }, i) => {
+        const [key, bytes] = [place, training.vocab[id]];
+        place += bytes.length;
+        return { key, bytes, id, className: classes[i] };
+      }),
+    );
     const hidden = replay.length - shownTiles.length;
-    more.textContent = hidden > 0 ? `… and ${plural(hidden, "more symbol")}` : "";
+    setText(more, hidden > 0 ? `… and ${plural(hidden, "more symbol")}` : "");
     const notes = [`${plural(replay.length, "symbol")} for ${plural(training.bytes, "byte")}`];
     if (next !== undefined) notes.push("underlined: merged next");
     if (shownTiles.some((_, i) => inside(i))) notes.push("tiles that touch: one character's bytes");
-    tiles.note.textContent = notes.join("; ");
+    setText(tiles.note, notes.join("; "));
   }
 
   function paintPairs(step) {
@@ -208,20 +221,16 @@ function render({ model, el }) {
       const pair = training.pairs.get(next.left * 2 ** 21 + next.right);
       top.splice(PAIRS - 1, 1, { pair: pair ?? next, count: next.count });
     }
-    const rows = top.map((entry) => {
+    top.forEach((entry, i) => {
       const { pair, count } = entry;
       const mark = isNext(entry) ? "next" : next !== undefined && count === tied.count && tied.pairs > 1 ? "tie" : "";
-      return h(
-        "tr",
-        { className: isNext(entry) ? "is-next" : "" },
-        h("td", { className: "bw-pair" }, h("bdi", { className: "bw-token" }, tokenText(training.vocab[pair.left], 12)), h("span", { className: "bw-plus" }, "+"), h("bdi", { className: "bw-token" }, tokenText(training.vocab[pair.right], 12))),
-        h("td", { className: "bw-grow" }, bar(count / most, integer(count), isNext(entry) ? "is-new" : "")),
-        h("td", { className: "bw-mark" }, mark),
-      );
+      pairRows[i].show({ left: training.vocab[pair.left], right: training.vocab[pair.right], count, most, mark, next: isNext(entry) });
     });
-    const head = h("tr", {}, h("th", { scope: "col" }, "pair"), h("th", { scope: "col" }, "times counted"), h("th", { scope: "col" }, h("span", { className: "bw-hidden" }, "mark")));
-    pairs.body.replaceChildren(rows.length > 0 ? h("table", { className: "bw-table bw-pairs" }, h("thead", {}, head), h("tbody", {}, rows)) : h("p", { className: "bw-note" }, "No two symbols stand side by side in a word."));
-    pairs.note.textContent = tied.pairs > 1 && next !== undefined ? `${tied.pairs} tie at ${integer(tied.count)}` : `${integer(replay.counts.size)} different`;
+    while (pairBody.children.length > top.length) pairBody.lastChild.remove();
+    while (pairBody.children.length < top.length) pairBody.append(pairRows[pairBody.children.length].node);
+    pairTable.hidden = top.length === 0;
+    noPairs.hidden = top.length > 0;
+    setText(pairs.note, tied.pairs > 1 && next !== undefined ? `${tied.pairs} tie at ${integer(tied.count)}` : `${integer(replay.counts.size)} different`);
   }
 
   function paintCurve(step) {
@@ -244,7 +253,7 @@ function render({ model, el }) {
     }
     const { plot, lengths, done, down, point, words } = drawnPlot;
     const [x, y] = [plot.x(lengths[step][0]), plot.y(lengths[step][1])];
-    done.setAttribute("d", path(lengths.slice(0, step + 1), plot));
+    done.setAttribute("d", path(lengths.slice(0, step + 1), plot, 120));
     down.setAttribute("d", `M${x} ${y}V${plot.y(0)}`);
     point.setAttribute("cx", x);
     point.setAttribute("cy", y);
@@ -259,8 +268,8 @@ function render({ model, el }) {
     const from = Math.max(0, step - CHIPS);
     none.hidden = step > 0;
     shownChips = Array.from({ length: step - from }, (_, i) => ({ id: BYTES + step - 1 - i }));
-    drawChips(shownChips.map(({ id }) => ({ bytes: training.vocab[id], id, className: `${id === BYTES + step - 1 ? "is-new" : ""}${id === focus ? " is-focus" : ""}` })));
-    vocabulary.note.textContent = `${integer(BYTES + step)} symbols: 256 bytes${step > 0 ? `, ${integer(step)} merged${from > 0 ? `, the newest ${CHIPS} shown` : ", newest first"}` : ""}`;
+    drawChips(shownChips.map(({ id }) => ({ key: id, bytes: training.vocab[id], id, className: `${id === BYTES + step - 1 ? "is-new" : ""}${id === focus ? " is-focus" : ""}` })));
+    setText(vocabulary.note, `${integer(BYTES + step)} symbols: 256 bytes${step > 0 ? `, ${integer(step)} merged${from > 0 ? `, the newest ${CHIPS} shown` : ", newest first"}` : ""}`);
   }
 
   function paintTree(step, focus) {
@@ -279,7 +288,7 @@ function render({ model, el }) {
     }
     const { node, cut } = drawTree(mergeTree(focus, training));
     treeBody.replaceChildren(node);
-    tree.note.textContent = cut ? "its lower levels are left out" : "";
+    setText(tree.note, cut ? "its lower levels are left out" : "");
   }
 
   function sentence(step) {
@@ -326,6 +335,24 @@ function render({ model, el }) {
     clearTimeout(pause);
     figure.end();
   };
+}
+
+/** One row of the table of pairs: {node, show}; `show({left, right, count, most, mark, next})` fills it. */
+function pairRow() {
+  const [left, right] = [h("bdi", { className: "bw-token" }), h("bdi", { className: "bw-token" })];
+  const [times, mark] = [bar(0, ""), h("td", { className: "bw-mark" })];
+  const pair = h("td", { className: "bw-pair" }, left, h("span", { className: "bw-plus" }, "+"), right);
+  const node = h("tr", {}, pair, h("td", { className: "bw-grow" }, times), mark);
+  const shown = {};
+  const show = (now) => {
+    if (now.left !== shown.left) left.replaceChildren(...tokenText(now.left, 12));
+    if (now.right !== shown.right) right.replaceChildren(...tokenText(now.right, 12));
+    setBar(times, now.count / now.most, integer(now.count), now.next ? "is-new" : "");
+    setText(mark, now.mark);
+    node.className = now.next ? "is-next" : "";
+    Object.assign(shown, now);
+  };
+  return { node, show };
 }
 
 /** A tree as tiles in SVG, the token on top, its bytes at the bottom: {node, cut}. */

@@ -35,6 +35,11 @@ function fill(node, props, children) {
   return node;
 }
 
+/** Sets an element's text, unless it is that already: a picture drawn again lays out only what has changed. */
+export function setText(node, words) {
+  if (node.textContent !== words) node.textContent = words;
+}
+
 export const reducedMotion = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 const TEXT_FIELDS = "textarea, select, input:not([type=checkbox]):not([type=button])";
@@ -303,7 +308,7 @@ export function frame({ model, el }, { name, lead }) {
     },
     /** What the picture shows now, in words. */
     say(words) {
-      if (status.textContent !== words) status.textContent = words;
+      setText(status, words);
     },
     /** `callback()` gives {head, rows, note}: the same state as a table, made only while it is open. */
     table(callback) {

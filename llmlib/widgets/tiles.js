@@ -1,6 +1,6 @@
 // A token as a tile, a count or probability as a bar: the same in every figure.
 
-import { h } from "./frame.js";
+import { h, setText } from "./frame.js";
 
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
@@ -90,46 +90,44 @@ export function tile(byteString, id, className = "") {
 }
 
 /**
- * A row of tiles that is redrawn often: keeps its elements and touches only those that differ, and knows a row that has
- * grown or shrunk by one at its front. `update([{bytes, id, className}])`.
+ * A row of tiles that is redrawn often: `update([{key, bytes, id, className}])` keeps its elements and touches only what
+ * differs. Keys are unique and come in one order; with its place in the text as key, a tile stays as it is when others are
+ * merged before it. Where most keys are new ones, as after a jump, the elements are filled anew from the first one on.
  */
 export function tileRow(node) {
-  const drawn = []; // what each element shows
+  let drawn = []; // what each element shows: {key, bytes, id, className, element}
   return function update(tiles) {
-    if (drawn.length > 0 && tiles[1]?.id === drawn[0].id && tiles[0].id !== drawn[0].id) {
-      node.prepend(tile(tiles[0].bytes, tiles[0].id, tiles[0].className));
-      drawn.unshift(tiles[0]);
-    } else if (drawn.length > 1 && tiles[0]?.id === drawn[1].id && tiles[0].id !== drawn[0].id) {
-      node.firstChild.remove();
-      drawn.shift();
-    }
-    tiles.forEach(({ bytes, id, className }, i) => {
-      const old = drawn[i];
-      if (old === undefined) {
-        node.append(tile(bytes, id, className));
-      } else {
-        const element = node.children[i];
-        if (old.id !== id || old.bytes !== bytes) {
-          element.firstChild.replaceChildren(...tokenText(bytes));
-          element.lastChild.textContent = String(id);
-        }
-        if (old.className !== className) element.className = `bw-tile ${className}`;
+    const byKey = new Map(drawn.map((old) => [old.key, old]));
+    const sameKeys = 2 * tiles.filter(({ key }) => byKey.has(key)).length >= tiles.length;
+    const kept = tiles.map(({ key }, i) => (sameKeys ? byKey.get(key) : drawn[i]));
+    const stays = new Set(kept);
+    for (const old of drawn) if (!stays.has(old)) old.element.remove();
+    let next = node.firstChild;
+    drawn = tiles.map((now, i) => {
+      const old = kept[i];
+      const element = old === undefined ? tile(now.bytes, now.id, now.className) : old.element;
+      if (old === undefined) node.insertBefore(element, next);
+      else {
+        if (old.bytes !== now.bytes) element.firstChild.replaceChildren(...tokenText(now.bytes));
+        if (old.id !== now.id) element.lastChild.textContent = String(now.id);
+        if (old.className !== now.className) element.className = `bw-tile ${now.className}`;
+        next = element.nextSibling;
       }
-      drawn[i] = { bytes, id, className };
+      return { ...now, element };
     });
-    while (drawn.length > tiles.length) {
-      node.lastChild.remove();
-      drawn.pop();
-    }
   };
 }
 
 /** A horizontal bar, `share` (0..1) of the full width, its value written at its end. */
 export function bar(share, value, className = "") {
-  return h(
-    "span",
-    { className: `bw-bar ${className}` },
-    h("span", { className: "bw-bar-track" }, h("span", { className: "bw-bar-fill", style: `width:${(100 * Math.max(0, Math.min(1, share))).toFixed(2)}%` })),
-    h("span", { className: "bw-bar-value" }, value),
-  );
+  const track = h("span", { className: "bw-bar-track" }, h("span", { className: "bw-bar-fill" }));
+  return setBar(h("span", {}, track, h("span", { className: "bw-bar-value" })), share, value, className);
+}
+
+/** The same bar with another share and value: cheaper than a new one. */
+export function setBar(node, share, value, className = "") {
+  node.className = `bw-bar ${className}`;
+  node.firstChild.firstChild.style.width = `${(100 * Math.max(0, Math.min(1, share))).toFixed(2)}%`;
+  setText(node.lastChild, value);
+  return node;
 }

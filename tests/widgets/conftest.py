@@ -15,11 +15,17 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Request
 
 from llmlib.widgets.page import page_html
 
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
+
+
+def note_failure(page: Page, request: Request) -> None:
+    """A request that the browser itself gave up because the test went on to another page did not fail."""
+    if request.failure != "net::ERR_ABORTED":
+        page.faults.append(f"failed: {request.url}: {request.failure}")
 
 
 @pytest.fixture
@@ -40,7 +46,7 @@ def open_page(browser: Browser, serve: Callable[[Path], str], tmp_path: Path) ->
         page.faults = []
         page.on("console", lambda message: page.faults.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: page.faults.append(f"error: {error}"))
-        page.on("requestfailed", lambda request: page.faults.append(f"failed: {request.url}"))
+        page.on("requestfailed", lambda request: note_failure(page, request))
         page.goto(address + hash)
         if context.get("java_script_enabled", True) and edit is None:
             page.locator(".bw[aria-busy=false]").first.wait_for()

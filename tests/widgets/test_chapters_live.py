@@ -15,7 +15,7 @@ def test_chapter_runs_in_jupyterlab(open_lab, path):
                   for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs)  # fmt: skip
     assert figures > 0
     lab = open_lab(*cells)
-    assert lab.python("answer = len(In)", seconds=120) > len(cells), "a cell before the last one failed"
+    assert lab.python("answer = len(In)", seconds=300) > len(cells), "a cell before the last one failed"
     page = lab.page
     page.locator(".bw-status").nth(figures - 1).scroll_into_view_if_needed()
     assert page.locator(".bw-status").count() == figures
