@@ -12,7 +12,7 @@ def test_search_finds_a_word_and_leads_to_its_section(specimen, serve, visit, ov
     start = serve(specimen) if over == "http" else specimen.as_uri()
     with visit() as tab:
         page = tab.go(f"{start}/search.html?q=likeli")
-        assert "Nothing found" in page.locator(".search-status").inner_text()
+        page.locator(".search-status", has_text="Nothing found").wait_for()
         page.locator("#search-words").fill("margi sourc")
         first = page.locator(".search-results li").first
         assert "Equations" in first.inner_text()
@@ -36,7 +36,7 @@ def test_search_shows_what_is_typed_as_text(specimen, visit):
     with visit() as tab:
         page = tab.go((specimen / "search.html").as_uri())
         page.locator("#search-words").fill('<img src=x onerror="console.log(1)">')
-        assert "<img" in page.locator(".search-status").inner_text()
+        page.locator(".search-status", has_text="<img").wait_for()
         assert page.locator("main img").count() == 0
         assert tab.problems == []
 
@@ -146,6 +146,7 @@ def test_slash_goes_to_the_search_but_not_while_typing(specimen, visit):
         page = tab.go((specimen / CHAPTER).as_uri())
         page.keyboard.press("/")
         page.wait_for_url("**/search.html")
+        page.locator("#search-words:focus").wait_for()
         page.keyboard.type("a/b")
         assert page.locator("#search-words").input_value() == "a/b"
 
