@@ -7,9 +7,13 @@ KEPT what is kept or cached, BACK gradients, WARN cost or waste, IDLE what is ma
 import html
 import io
 import re
+import time
+from collections.abc import Callable, Iterable, Iterator
 from importlib.resources import files
+from typing import TypeVar
 
 import matplotlib.pyplot as plt
+from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -52,6 +56,38 @@ def show(figure: Figure, description: str) -> "Plot":
     plot = Plot(figure, description)
     plt.close(figure)
     return plot
+
+
+Item = TypeVar("Item")
+
+
+def follow(items: Iterable[Item], total: int, what: str, draw: "Callable[[], Plot] | None" = None) -> Iterator[Item]:
+    """Passes `items` on while a notebook shows how far they have come, and with `draw` a plot of how they look so far.
+
+    What stays in the end holds no time, so that a stored notebook is the same after each run.
+
+    >>> for step in follow(range(3), 3, "steps"): pass
+    <IPython.core.display.HTML object>
+    """
+    started = shown = time.monotonic()
+    handle = display(HTML(_progress(0, total, what, "")), display_id=True)
+    done = 0
+    for item in items:
+        yield item
+        done += 1
+        now = time.monotonic()
+        if handle and now - shown > 1:
+            left = f", about {(now - started) * (total - done) / done:.0f} s left"
+            handle.update(HTML(_progress(done, total, what, left) + (draw().html if draw else "")))
+            shown = time.monotonic()
+    if handle:
+        handle.update(HTML(_progress(done, total, what, "") + (draw().html if draw else "")))
+
+
+def _progress(done: int, total: int, what: str, left: str) -> str:
+    text = html.escape(f"{done} of {total} {what}{left}")
+    bar = f'<progress value="{done}" max="{total}" aria-label="{html.escape(what)}"></progress> ' if left else ""
+    return f'<div class="progress">{bar}{text}</div>'
 
 
 class Plot:

@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-from array import array
-from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -26,7 +24,7 @@ from llmlib import checkpoints
 from llmlib.corpus import stories
 from llmlib.model import ModelConfig, Transformer
 from llmlib.tokenizer import Tokenizer
-from llmlib.training import DocumentBatches, Recipe, StepRecord, Trainer, best_precision
+from llmlib.training import DocumentBatches, Recipe, StepRecord, Trainer, best_precision, token_stream
 
 END_OF_TEXT = "<|endoftext|>"
 SIZE = ModelConfig(vocab_size=2048, context=384, width=128, layers=5, heads=4, kv_heads=2)
@@ -42,16 +40,6 @@ def make_tokenizer() -> Tokenizer:
     """The book's tokenizer for stories."""
     texts = (story.text for story in stories(TRAINING_SEED, STORIES_FOR_TOKENIZER))
     return Tokenizer.train(texts, SIZE.vocab_size, special_tokens=[END_OF_TEXT])
-
-
-def token_stream(texts: Iterable[str], coder: Tokenizer, total: int | None = None) -> torch.Tensor:
-    """Ids of all texts, with END_OF_TEXT before, between and after."""
-    end = coder.special_tokens[END_OF_TEXT]
-    ids = array("H", [end])
-    for text in tqdm(texts, "drawing and encoding stories", total, unit="stories", disable=total is None):
-        ids.extend(coder.encode(text))
-        ids.append(end)
-    return torch.tensor(ids, dtype=torch.int32)
 
 
 def main() -> None:
@@ -74,8 +62,8 @@ def train(folder: Path, steps: int, distributed: bool, compile: bool) -> None:
 
     coder = make_tokenizer()
     n_stories = steps * TOKENS_A_STEP // TOKENS_A_STORY + STORIES_FOR_TOKENIZER
-    texts = (story.text for story in stories(TRAINING_SEED, n_stories))
-    stream = token_stream(texts, coder, n_stories if rank == 0 else None)
+    drawn = tqdm(stories(TRAINING_SEED, n_stories), "drawing stories", n_stories, unit="stories", disable=rank > 0)
+    stream = token_stream((story.text for story in drawn), coder)
     held_out = token_stream((story.text for story in stories(HELD_OUT_SEED, HELD_OUT_STORIES)), coder)
 
     end = coder.special_tokens[END_OF_TEXT]

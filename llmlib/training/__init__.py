@@ -1,6 +1,6 @@
 """Training: batches from a stream of tokens, the loss, the schedule, and a loop that yields a record of each step."""
 
-from llmlib.training.batches import IGNORED, Batch, Batches, DocumentBatches, StreamBatches
+from llmlib.training.batches import IGNORED, Batch, Batches, DocumentBatches, StreamBatches, token_stream
 from llmlib.training.loop import Diverged, StepRecord, Trainer, evaluate, loss_sum, token_losses
 from llmlib.training.recipe import Recipe, best_precision, parameter_groups
 
@@ -19,4 +19,5 @@ __all__ = [
     "loss_sum",
     "parameter_groups",
     "token_losses",
+    "token_stream",
 ]

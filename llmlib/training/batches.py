@@ -6,7 +6,8 @@ which is what lets a run resume.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +15,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmlib.tokenizer import Tokenizer
+
 IGNORED = -100  # as a target: no loss here (the padding after a short document)
+
+
+def token_stream(texts: Iterable[str], coder: Tokenizer, end_of_text: str = "<|endoftext|>") -> Tensor:
+    """Ids of all texts in a row, with the special token `end_of_text` before, between and after them: (tokens,)."""
+    if end_of_text not in coder.special_tokens:
+        raise ValueError(
+            f"The tokenizer has no special token {end_of_text!r}; train it with special_tokens=[{end_of_text!r}]."
+        )
+    end = coder.special_tokens[end_of_text]
+    ids = array("i", [end])
+    for text in texts:
+        ids.extend(coder.encode(text))
+        ids.append(end)
+    return torch.tensor(ids, dtype=torch.int32)
 
 
 @dataclass(frozen=True)

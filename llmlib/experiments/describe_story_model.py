@@ -1,0 +1,278 @@
+"""Measure the book's own model, write its card, and ship it: run after `train_story_model`.
+
+    python -m llmlib.experiments.describe_story_model runs/story
+
+Copies the model into `llmlib/story_model` with its card (README.md), and writes what the chapters plot into
+`llmlib/experiments/results`: `story_model.json` (the run's curve and every measured number) and
+`story_model_moments.json` (what the model expected, and wrote, at moments along its training).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import os
+import platform
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import date
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from llmlib import checkpoints
+from llmlib.corpus import Story, StoryWorld, stories
+from llmlib.experiments.train_story_model import (
+    END_OF_TEXT,
+    RECIPE,
+    SIZE,
+    TOKENS_A_STEP,
+    TRAINING_SEED,
+    WEIGHTS_SEED,
+)
+from llmlib.generation import generate
+from llmlib.inspection import expectations, token_texts
+from llmlib.model import Transformer
+from llmlib.tokenizer import Tokenizer
+from llmlib.training import Batch, token_losses, token_stream
+
+PACKAGE = Path(__file__).resolve().parents[1]
+RESULTS = PACKAGE / "experiments" / "results"
+SHIPPED = PACKAGE / "story_model"
+TEST_SEED, TEST_STORIES = 3, 2_000  # stories that neither training nor its monitor has seen
+SAMPLES, SAMPLES_AT_ONCE = 1_000, 250
+TEMPERATURES = (1.0, 0.8)
+PROMPTS_SEED, PROMPTS, PROMPT_TOKENS = 4, 4, 32
+
+
+def sampled(logits: Tensor, ids: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
+    """One token each, drawn from softmax(logits / temperature): (B, V) -> (B,)."""
+    return torch.multinomial((logits / temperature).softmax(dim=-1), 1, generator=generator).squeeze(1)
+
+
+def write_stories(
+    model: Transformer, coder: Tokenizer, n: int, seed: int, temperature: float = 1.0
+) -> list[str | None]:
+    """n stories by the model; None for one that had not ended where the context did."""
+    end, generator = coder.special_tokens[END_OF_TEXT], torch.Generator().manual_seed(seed)
+    choose = partial(sampled, temperature=temperature)
+    texts = generate(model, [[end]] * n, model.config.context, choose, {end}, generator)
+    return [coder.decode(text.tokens) if text.reason == "stop" else None for text in texts]
+
+
+def judge(texts: Sequence[str | None], world: StoryWorld) -> dict[str, float]:
+    """Shares of the texts that are right in each respect, by the grammar's own parser."""
+    reports = [world.check(text or "") for text in texts]
+    facts = [recall.ok for report in reports for recall in report.facts]
+    references = [recall.ok for report in reports for recall in report.references]
+    return {
+        "stories": len(texts),
+        "grammatical": sum(report.grammatical for report in reports) / len(texts),
+        "right in every respect": sum(report.valid for report in reports) / len(texts),
+        "ended": sum(text is not None for text in texts) / len(texts),
+        "ended as a story ends": sum(report.ends for report in reports) / len(texts),
+        "attributes right": sum(facts) / max(1, len(facts)),
+        "references right": sum(references) / max(1, len(references)),
+        "different": len({text for text in texts if text}) / len(texts),
+    }
+
+
+@torch.no_grad()
+def held_out_losses(model: Transformer, coder: Tokenizer, tests: Sequence[Story]) -> dict[str, float]:
+    """Loss on stories that the model has not seen, against what those very stories must cost: nats per token.
+
+    The excess is an unbiased estimate of the KL divergence from the world to the model; its error is that of the mean
+    over stories.
+    """
+    end = coder.special_tokens[END_OF_TEXT]
+    excess, total, floor, tokens = [], 0.0, 0.0, 0
+    for story in tqdm(tests, "held-out stories"):
+        ids = torch.tensor([end, *coder.encode(story.text), end])
+        if len(ids) - 1 > model.config.context:
+            continue  # about one in two thousand
+        nats = token_losses(model, Batch(ids[None, :-1], ids[None, 1:])).double().sum().item()
+        excess.append(nats + story.log_prob)
+        total, floor, tokens = total + nats, floor - story.log_prob, tokens + len(ids) - 1
+    n, mean = len(excess), sum(excess) / len(excess)
+    error = math.sqrt(sum((x - mean) ** 2 for x in excess) / (n - 1) / n)
+    per_token = n / tokens
+    return {
+        "stories": n,
+        "tokens": tokens,
+        "loss": total / tokens,
+        "floor of these stories": floor / tokens,
+        "excess": mean * per_token,
+        "standard error of the excess": error * per_token,
+    }
+
+
+def entropy_per_token(world: StoryWorld, coder: Tokenizer, n: int = 20_000) -> float:
+    """The world's exact entropy, nats a story, over the mean number of tokens of n stories (the end counts as one)."""
+    end_too = token_stream((story.text for story in stories(TRAINING_SEED, n)), coder)
+    return world.entropy() / ((len(end_too) - 1) / n)
+
+
+def moment(model: Transformer, coder: Tokenizer, prompts: Sequence[Sequence[int]], seed: int = 0) -> dict:
+    """What a model expects along some prompts, and a story it writes: as the figure TrainingReplay shows it."""
+    end = coder.special_tokens[END_OF_TEXT]
+    generator = torch.Generator().manual_seed(seed)
+    (sample,) = generate(model, [[end]], min(160, model.config.context), sampled, {end}, generator)
+    predictions = []
+    for prompt in prompts:
+        texts = []
+        for place in expectations(model, torch.tensor(prompt), k=8):
+            top = [[text, _digits(p)] for text, (_, p) in zip(token_texts(coder, [i for i, _ in place.top]), place.top)]
+            texts.append({"top": top, "actual": None if place.probability is None else _digits(place.probability)})
+        predictions.append(texts)
+    return {"sample": coder.decode(sample.tokens), "predictions": predictions}
+
+
+def _digits(p: float) -> float:
+    return float(f"{p:.3g}")
+
+
+def replay_prompts(coder: Tokenizer) -> list[list[int]]:
+    """The beginnings of some unseen stories, each after END_OF_TEXT."""
+    end = coder.special_tokens[END_OF_TEXT]
+    return [[end, *coder.encode(story.text)][:PROMPT_TOKENS] for story in stories(PROMPTS_SEED, PROMPTS)]
+
+
+def read_records(path: Path) -> list[dict[str, float]]:
+    with open(path, newline="") as file:
+        return [{key: float(value) for key, value in row.items() if value != ""} for row in csv.DictReader(file)]
+
+
+def thinned(records: list[dict[str, float]], points: int = 160) -> list[dict[str, float]]:
+    """About as many records as a plot over a logarithmic axis can show; losses are means over what is left out."""
+    edges = sorted({round(len(records) ** (i / points)) for i in range(points + 1)} | {0, len(records)})
+    result = []
+    for start, end in zip(edges, edges[1:]):
+        group = records[start:end]
+        mean = {key: sum(r[key] for r in group) / len(group) for key in ("loss", "gradient_norm")}
+        result.append({"step": int(group[-1]["step"]), "tokens": int(group[-1]["tokens"])} | mean)
+    return result
+
+
+def hardware() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{os.cpu_count()} cores of {name}"
+
+
+def describe(folder: Path, processes: int) -> dict:
+    """Measures the trained model in `folder` and writes everything; returns the numbers."""
+    model, coder = checkpoints.load(folder)
+    model.eval()
+    world, records = StoryWorld(), read_records(folder / "records.csv")
+    entropy = entropy_per_token(world, coder)
+    held_out = held_out_losses(model, coder, list(stories(TEST_SEED, TEST_STORIES)))
+
+    samples = {}
+    for temperature in TEMPERATURES:
+        texts = []
+        for seed in tqdm(range(SAMPLES // SAMPLES_AT_ONCE), f"stories at temperature {temperature}"):
+            texts += write_stories(model, coder, SAMPLES_AT_ONCE, seed, temperature)
+        samples[str(temperature)] = judge(texts, world)
+    ten = [write_stories(model, coder, 1, seed)[0] for seed in range(10)]
+
+    prompts = replay_prompts(coder)
+    moments = []
+    for path in sorted((folder / "moments").iterdir(), key=lambda path: int(path.name)):
+        step = int(path.name)
+        record = records[max(step - 1, 0)]
+        earlier, _ = checkpoints.load(path, tokenizer=False)
+        held = [r for r in records if "held_out_loss" in r and r["step"] <= max(step, 1)]
+        moments.append(
+            {"step": step, "tokens": int(record["tokens"]) if step else 0, "loss": round(record["loss"], 4)}
+            | {"held_out": held[-1]["held_out_loss"] if held else None}
+            | {"gradient_norm": round(record["gradient_norm"], 4)}
+            | moment(earlier, coder, prompts)
+        )
+    curve = thinned(records)
+    numbers = {
+        "date": date.today().isoformat(),
+        "hardware": hardware(),
+        "processes": processes,
+        "torch": version("torch"),
+        "config": asdict(SIZE),
+        "parameters": SIZE.count_parameters(),
+        "recipe": asdict(RECIPE),
+        "tokens a step, with padding": TOKENS_A_STEP,
+        "seeds": {"stories": TRAINING_SEED, "weights": WEIGHTS_SEED, "test stories": TEST_SEED},
+        "steps": int(records[-1]["step"]),
+        "tokens": int(records[-1]["tokens"]),
+        "hours": sum(r["tokens"] / r["tokens_per_second"] for r in _steps_alone(records)) / 3600,
+        "entropy per token": entropy,
+        "held out": held_out,
+        "samples": samples,
+        "ten stories": ten,
+        "curve": {
+            key: [_digits(r[key]) if key in ("loss", "gradient_norm") else r[key] for r in curve] for key in curve[0]
+        },
+        "held-out curve": [[int(r["step"]), round(r["held_out_loss"], 4)] for r in records if "held_out_loss" in r],
+    }
+    replay = {"prompts": [{"tokens": token_texts(coder, prompt)} for prompt in prompts], "moments": moments}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "story_model.json").write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    (RESULTS / "story_model_moments.json").write_text(json.dumps(replay, ensure_ascii=False) + "\n", "utf-8")
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        SHIPPED.mkdir(exist_ok=True)
+        shutil.copy(folder / name, SHIPPED / name)
+    (SHIPPED / "README.md").write_text(card(numbers), "utf-8")
+    return numbers
+
+
+def _steps_alone(records: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Each step's own tokens, from the running count."""
+    before, steps = 0.0, []
+    for record in records:
+        steps.append({"tokens": record["tokens"] - before, "tokens_per_second": record["tokens_per_second"]})
+        before = record["tokens"]
+    return steps
+
+
+def card(numbers: dict) -> str:
+    """The model card, in Markdown: `story_model_card.md` with the numbers in their places."""
+    judged = numbers["samples"]
+    head = f"| over {SAMPLES:,} samples | " + " | ".join(f"temperature {t}" for t in judged) + " |"
+    names = [name for name in next(iter(judged.values())) if name != "stories"]
+    rows = [f"| {name} | " + " | ".join(f"{100 * j[name]:.1f} %" for j in judged.values()) + " |" for name in names]
+    processes = numbers["processes"]
+    return (
+        (Path(__file__).parent / "story_model_card.md")
+        .read_text("utf-8")
+        .format(
+            numbers=numbers,
+            held=numbers["held out"],
+            config=numbers["config"],
+            recipe=numbers["recipe"],
+            tokens_a_parameter=numbers["tokens"] / numbers["parameters"],
+            table="\n".join([head, "| --- " * (1 + len(judged)) + "|", *rows]),
+            ten_stories="\n".join(f"{i}. {text or '(not ended)'}" for i, text in enumerate(numbers["ten stories"])),
+            launcher=f"torchrun --standalone --nproc-per-node {processes} -m" if processes > 1 else "python -m",
+            flag=" --distributed" if processes > 1 else "",
+        )
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="what train_story_model wrote")
+    parser.add_argument("--processes", type=int, default=1, help="that it was trained with")
+    describe(**vars(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
