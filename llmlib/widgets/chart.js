@@ -31,7 +31,8 @@ export function scale({ min, max, log = false }, from, to) {
 }
 
 /**
- * An empty plot: {node, x, y, marks}; put marks in `marks`, placed by the scales x and y. An axis is
+ * An empty plot: {node, x, y, marks, left, right, top, bottom, width}; put marks in `marks`, placed by the scales x and y,
+ * inside the four edges. An axis is
  * {min, max, label, log, whole, format}; a log axis must say so in its label, a whole one has ticks at integers only.
  */
 export function chart({ x, y, width = 400, height = 210, label }) {
@@ -58,7 +59,7 @@ export function chart({ x, y, width = 400, height = 210, label }) {
     text(y.label, { class: "bw-axis-label", x: -(top + bottom) / 2, y: 12, "text-anchor": "middle", transform: "rotate(-90)" }),
     marks,
   );
-  return { node, x: sx, y: sy, marks };
+  return { node, x: sx, y: sy, marks, left, right, top, bottom, width };
 }
 
 /** Points [[x, y], …] -> the `d` of a path, thinned to at most `limit` points (first and last are kept). */
@@ -66,4 +67,11 @@ export function path(points, { x, y }, limit = 400) {
   const every = Math.max(1, Math.ceil(points.length / limit));
   const kept = points.filter((_, i) => i % every === 0 || i === points.length - 1);
   return kept.map(([px, py], i) => `${i === 0 ? "M" : "L"}${x(px).toFixed(2)} ${y(py).toFixed(2)}`).join("");
+}
+
+/** A level across a plot, such as a limit, with its name at the start or at the `end`, above or `below` the line: marks. */
+export function reference(plot, value, words, { end = false, below = false, className = "" } = {}) {
+  const y = plot.y(value);
+  const at = { x: end ? plot.right : plot.left + 4, y: below ? y + 14 : y - 5, "text-anchor": end ? "end" : "start" };
+  return [svg("path", { class: `bw-limit ${className}`, d: `M${plot.left} ${y}H${plot.right}` }), svg("text", { class: "bw-limit-label", ...at }, words)];
 }

@@ -1,0 +1,340 @@
+// The figure AttentionView: where each head of each layer looks, as arcs, as a matrix, and in numbers.
+
+import { plural } from "./format.js";
+import { frame, h, svg, wellFormed } from "./frame.js";
+import { bars, probability } from "./probability.js";
+import { habits, shades, strength, weightAt, weightsOf } from "./triangle.js";
+import { quoted, visibleToken } from "./words.js";
+
+const DIGIT_WIDTH = 6.7; // of the labels' 11 px monospace
+const LABEL = 11; // characters of a token's label
+const RISE = 100; // of the arcs
+const LISTED = 8; // keys with a bar of their own
+const WIDE = 26; // tokens; a longer text's matrix takes the whole width
+const MAX_SENTENCE = 400;
+
+/** Any value as a whole number from 0 to count - 1: an address may say anything. */
+const within = (value, count) => Math.max(0, Math.min(Math.round(Number(value)) || 0, count - 1));
+
+/** The keys of a query, the most looked at first: [{key, weight}]. */
+export function ranked(flat, query) {
+  return weightsOf(flat, query)
+    .map((weight, key) => ({ key, weight }))
+    .sort((a, b) => b.weight - a.weight || a.key - b.key);
+}
+
+/** What a head does on average, in words. */
+export function habitWords(flat) {
+  const mean = habits(flat);
+  if (mean === null) return "";
+  return `On average ${probability(mean.before)} on the token before, ${probability(mean.first)} on the first, ${probability(mean.itself)} on itself.`;
+}
+
+/** Arcs and matrix over one axis of keys; drawn once a text, then `update` with what is chosen. */
+function drawMap(tokens) {
+  const T = tokens.length;
+  const labels = tokens.map((token) => visibleToken(token, LABEL));
+  const room = 12 + DIGIT_WIDTH * Math.max(3, ...labels.map((label) => [...label].length));
+  const cell = Math.max(15, Math.min(26, Math.floor((T > WIDE ? 700 : 400) / T))); // pixels
+  const [left, top, size] = [room, RISE + room, T * cell];
+  const middle = (i) => left + (i + 0.5) * cell;
+  const columns = labels.map((label, k) => svg("text", { class: "bw-map-label", transform: `translate(${middle(k) + 4} ${top - 5}) rotate(-90)` }, label));
+  const rows = labels.map((label, q) => svg("text", { class: "bw-map-label", x: left - 6, y: middle(q) - left + top + 4, "text-anchor": "end" }, label));
+  const cells = [];
+  let hatch = "";
+  for (let q = 0; q < T; q += 1) {
+    for (let k = 0; k < T; k += 1) {
+      const [x, y] = [left + k * cell, top + q * cell];
+      if (k <= q) cells.push(svg("rect", { class: "bw-cell", x: x + 0.5, y: y + 0.5, width: cell - 1, height: cell - 1, rx: 2 }));
+      else hatch += `M${x + 4} ${y + cell - 4}l${cell - 8} ${8 - cell}`;
+    }
+  }
+  const arcs = svg("g");
+  const band = svg("rect", { class: "bw-band", x: left - 1, height: cell + 2, rx: 3 });
+  const cursor = svg("rect", { class: "bw-cursor", width: cell, height: cell, rx: 3 });
+  const [width, height] = [left + size + 8, top + size + 4];
+  const node = svg(
+    "svg",
+    { class: "bw-map", viewBox: `0 0 ${width} ${height}`, style: `width:${width}px;min-width:${Math.round(0.74 * width)}px`, role: "img" },
+    arcs,
+    columns,
+    rows,
+    svg("path", { class: "bw-masked", d: hatch }),
+    cells,
+    band,
+    cursor,
+  );
+
+  /** The cell under a pointer: {query, key}; null outside; `query` is null on the keys' labels and arcs. */
+  function hit(event) {
+    const box = node.getBoundingClientRect();
+    const x = ((event.clientX - box.left) * width) / box.width;
+    const y = ((event.clientY - box.top) * height) / box.height;
+    const key = x < left ? null : Math.floor((x - left) / cell);
+    const query = y < top ? null : Math.floor((y - top) / cell);
+    return (key !== null && key >= T) || (query !== null && query >= T) || (key === null && query === null) ? null : { query, key };
+  }
+
+  function update(flat, query, pointed) {
+    let i = 0;
+    for (let q = 0; q < T; q += 1) {
+      rows[q].classList.toggle("is-focus", q === query);
+      columns[q].classList.toggle("is-idle", q > query);
+      columns[q].classList.toggle("is-focus", q === query);
+      columns[q].classList.toggle("is-pointed", q === pointed?.key);
+      for (let k = 0; k <= q; k += 1, i += 1) {
+        cells[i].classList.toggle("is-focus", q === query);
+        cells[i].style.fillOpacity = strength(weightAt(flat, q, k)).toFixed(3);
+      }
+    }
+    band.setAttribute("y", top + query * cell - 1);
+    band.setAttribute("width", (query + 1) * cell + 2);
+    const shown = pointed !== null && pointed.query !== null && pointed.key !== null;
+    cursor.style.display = shown ? "" : "none";
+    if (shown) {
+      cursor.setAttribute("x", left + pointed.key * cell);
+      cursor.setAttribute("y", top + pointed.query * cell);
+    }
+    const from = middle(query);
+    const marks = ranked(flat, query).filter(({ weight }) => weight >= 0.005).reverse();
+    arcs.replaceChildren(
+      ...marks.map(({ key, weight }) => {
+        const to = middle(key);
+        const rise = 16 + (RISE - 26) * ((query - key) / Math.max(T - 1, 1));
+        const d = key === query ? `M${from - 3} ${RISE}C${from - 12} ${RISE - 24} ${from + 12} ${RISE - 24} ${from + 3} ${RISE}` : `M${from} ${RISE}A${(from - to) / 2} ${rise} 0 0 0 ${to} ${RISE}`;
+        const dim = pointed !== null && pointed.key !== null && pointed.key !== key;
+        return svg("path", { class: dim ? "bw-arc is-dim" : "bw-arc", d, style: `stroke-width:${(0.6 + 8 * weight).toFixed(2)}px;opacity:${(0.25 + 0.7 * weight).toFixed(2)}` });
+      }),
+      svg("circle", { class: "bw-point", cx: from, cy: RISE, r: 4 }),
+    );
+  }
+  /** A column's two edges, in pixels of the page from the map's own. */
+  function span(k) {
+    const zoom = node.getBoundingClientRect().width / width;
+    return [(left + k * cell) * zoom, (left + (k + 1) * cell) * zoom];
+  }
+  return { node, hit, span, update };
+}
+
+/** A head as a small picture: its lower triangle. */
+function thumbnail(flat, T) {
+  const paths = shades(flat).map(({ level, d }) => svg("path", { class: "bw-cell", d, style: `fill-opacity:${level}` }));
+  return svg("svg", { viewBox: `0 0 ${T} ${T}`, "aria-hidden": "true", preserveAspectRatio: "none" }, svg("path", { class: "bw-causal", d: `M0 0${Array.from({ length: T }, () => "h1v1").join("")}H0z` }), paths);
+}
+
+function render({ model, el }) {
+  const figure = frame({ model, el }, { name: "Attention", lead: "Press Step to move from token to token; choose a head, and see where it looks." });
+  let pointed = null; // {query, key}: what the reader points at, or reads with the up and down keys
+  let map = null;
+  let drawn = null; // the text that the map and the heads are drawn for
+  let followed = -1; // the query whose column was last brought into sight
+  let asked = null; // the sentence that the reader has sent off
+
+  const texts = () => model.get("texts");
+  const at = () => {
+    const text = within(model.get("text"), texts().length);
+    const { tokens, weights } = texts()[text];
+    const layer = within(model.get("layer"), weights.length);
+    const head = within(model.get("head"), weights[0].length);
+    return { text, tokens, weights, layer, head, query: within(model.get("query"), tokens.length), flat: weights[layer][head] };
+  };
+
+  // ------------------------------------------------------------------------------------------------ controls
+  const chosen = figure.select("text", { label: "Text", options: [], change: (value) => figure.set({ text: Number(value), query: within(model.get("query"), texts()[value].tokens.length) }) });
+  chosen.node.classList.add("bw-broad");
+  const layers = figure.select("layer", { label: "Layer", options: [], change: (value) => figure.set({ layer: Number(value) }) });
+  const heads = figure.select("head", { label: "Head", options: [], change: (value) => figure.set({ head: Number(value) }) });
+  const typed = h("input", { type: "text", maxLength: MAX_SENTENCE, dir: "auto", autocomplete: "off", spellcheck: false, enterKeyHint: "go" });
+  const send = figure.button("Look into it", () => submit());
+  const own = h("div", { className: "bw-guess bw-wide" }, h("label", { className: "bw-field" }, h("span", { className: "bw-label" }, "A sentence of your own"), typed), send);
+  figure.controls.append(own);
+  const stepper = figure.stepper("query", { label: "Query", count: () => at().tokens.length - 1 });
+  figure.onReset(() => {
+    pointed = null;
+    asked = null;
+  });
+
+  function submit() {
+    const sentence = wellFormed(typed.value).trim();
+    if (sentence === "" || sentence === model.get("sentence")) return;
+    asked = sentence;
+    figure.set({ sentence });
+  }
+  figure.listen(typed, "keydown", (event) => {
+    if (event.key === "Enter" && !event.isComposing) submit();
+  });
+
+  // ------------------------------------------------------------------------------------------------- picture
+  const look = figure.panel("Who looks where", { scroll: true });
+  look.body.classList.add("bw-map-frame");
+  const readout = h("p", { className: "bw-note bw-readout" });
+  look.node.append(readout);
+  const all = figure.panel("All heads", { scroll: true });
+  const keys = figure.panel("Weights");
+  const side = h("div", { className: "bw-side" }, all.node, keys.node);
+  figure.picture.append(side);
+  figure.picture.classList.add("bw-looking");
+  const grid = h("div", { className: "bw-heads", role: "radiogroup", "aria-label": "Head" });
+  all.body.append(grid);
+
+  function point(to) {
+    if (pointed?.query === to?.query && pointed?.key === to?.key) return;
+    pointed = to;
+    figure.redraw();
+  }
+  figure.listen(look.body, "pointermove", (event) => {
+    if (event.pointerType !== "touch") point(map.hit(event));
+  });
+  figure.listen(look.body, "pointerleave", (event) => {
+    if (event.pointerType !== "touch") point(null);
+  });
+  figure.listen(look.body, "click", (event) => {
+    const there = map.hit(event);
+    if (there === null) return;
+    stepper.stop();
+    pointed = there.key === null ? null : { query: there.query ?? at().query, key: there.key };
+    figure.set(there.query === null ? {} : { query: there.query });
+  });
+  figure.listen(figure.picture, "keydown", (event) => {
+    const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+    if (step === undefined || event.ctrlKey || event.metaKey || event.altKey || grid.contains(event.target)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const { query } = at();
+    const from = pointed?.query === query && pointed.key !== null ? pointed.key : step > 0 ? -1 : query + 1;
+    point({ query, key: Math.max(0, Math.min(from + step, query)) });
+  });
+  figure.listen(grid, "click", (event) => {
+    const button = event.target.closest("button");
+    if (button) choose(Number(button.dataset.layer), Number(button.dataset.head));
+  });
+  figure.listen(grid, "keydown", (event) => {
+    const move = { ArrowUp: [1, 0], ArrowDown: [-1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key]; // layers stack upwards
+    if (move === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const { weights, layer, head } = at();
+    choose(within(layer + move[0], weights.length), within(head + move[1], weights[0].length));
+    buttonOf(at()).focus();
+  });
+  /** Where the map is wider than its frame, the query's column stays in sight. */
+  function follow(query) {
+    if (query === followed) return;
+    followed = query;
+    const [from, to] = map.span(query);
+    const { scrollLeft, clientWidth } = look.body;
+    if (to > scrollLeft + clientWidth || from < scrollLeft) look.body.scrollLeft = Math.max(0, to - clientWidth + 8);
+  }
+  const choose = (layer, head) => figure.set({ layer, head });
+  const buttonOf = ({ layer, head }) => [...grid.querySelectorAll("button")].find(({ dataset }) => Number(dataset.layer) === layer && Number(dataset.head) === head);
+
+  for (const trait of ["sentence", "live", "problem"]) figure.on(trait, figure.redraw);
+  figure.on("texts", () => {
+    figure.remember("text", "layer", "head", "query"); // where a reset leads to from now on
+    figure.redraw();
+  });
+
+  function listTexts() {
+    chosen.input.replaceChildren(
+      ...texts().map(({ tokens }, i) => {
+        const words = tokens.join("").trim();
+        return h("option", { value: i }, words.length > 60 ? `${words.slice(0, 59)}…` : words);
+      }),
+    );
+    const { weights } = at();
+    layers.input.replaceChildren(...weights.map((_, i) => h("option", { value: i }, String(i))));
+    heads.input.replaceChildren(...weights[0].map((_, i) => h("option", { value: i }, String(i))));
+  }
+
+  /** What changes only with the text: the map's labels and cells, and all the thumbnails. */
+  function build({ tokens, weights }) {
+    map = drawMap(tokens);
+    look.body.replaceChildren(map.node);
+    figure.picture.classList.toggle("is-wide", tokens.length > WIDE);
+    listTexts();
+    const H = weights[0].length;
+    grid.style.gridTemplateColumns = `auto repeat(${H}, minmax(40px, 58px))`;
+    const cells = [];
+    for (let layer = weights.length - 1; layer >= 0; layer -= 1) {
+      cells.push(h("span", { className: "bw-heads-label" }, `layer ${layer}`));
+      weights[layer].forEach((flat, head) => cells.push(h("button", { type: "button", className: "bw-head", role: "radio", "aria-label": `Layer ${layer}, head ${head}. ${habitWords(flat)}`, "data-layer": layer, "data-head": head }, thumbnail(flat, tokens.length))));
+    }
+    cells.push(h("span", {}), ...weights[0].map((_, head) => h("span", { className: "bw-heads-label is-below" }, `head ${head}`)));
+    grid.replaceChildren(...cells);
+  }
+
+  function paintHeads(now) {
+    for (const button of grid.querySelectorAll("button")) {
+      const on = Number(button.dataset.layer) === now.layer && Number(button.dataset.head) === now.head;
+      button.setAttribute("aria-checked", String(on));
+      button.tabIndex = on ? 0 : -1;
+      button.setAttribute("data-lm-suppress-shortcuts", "true");
+    }
+  }
+
+  function paintKeys({ tokens, flat, query }) {
+    const order = ranked(flat, query);
+    const listed = order.slice(0, LISTED);
+    const rest = order.slice(LISTED).reduce((sum, { weight }) => sum + weight, 0);
+    const rows = listed.map(({ key, weight }) => ({ token: tokens[key], p: weight, note: String(key), className: key === pointed?.key ? "is-focus" : "" }));
+    const others = order.length > LISTED ? `${order.length - LISTED} others` : "others";
+    keys.body.replaceChildren(bars(rows, rest, { head: ["key", "weight", "place"], others }));
+    keys.note.textContent = `from ${quoted(tokens[query])}, token ${query}`;
+  }
+
+  function pointedWords({ tokens, flat }) {
+    if (pointed === null || pointed.key === null) return "";
+    const query = pointed.query ?? at().query;
+    const [from, to] = [`${quoted(tokens[query])} (${query})`, `${quoted(tokens[pointed.key])} (${pointed.key})`];
+    return pointed.key > query ? `${to} comes after ${from}: masked.` : `${from} looks at ${to} with ${weightAt(flat, query, pointed.key).toFixed(3)}.`;
+  }
+
+  function sentence(now) {
+    const { tokens, layer, head, query, flat } = now;
+    if (model.get("problem")) return `Your sentence could not be shown: ${model.get("problem")}`;
+    if (asked !== null && asked !== model.get("sentence")) return "Your sentence is being computed …";
+    const order = ranked(flat, query).slice(0, 3).filter(({ weight }) => weight >= 0.005);
+    const looks = order.map(({ key, weight }) => `${key === query ? "itself" : quoted(tokens[key])} (${probability(weight)})`).join(", then ");
+    const masked = tokens.length - 1 - query;
+    const after = masked > 0 ? ` ${plural(masked, "later token")} ${masked === 1 ? "is" : "are"} masked.` : "";
+    return `Layer ${layer}, head ${head}: ${quoted(tokens[query])}, token ${query}, looks at ${looks}.${after} ${pointedByKey(now)}${habitWords(flat)}`;
+  }
+  const pointedByKey = (now) => (pointed !== null && pointed.query === now.query ? `${pointedWords(now)} ` : "");
+
+  figure.table(() => {
+    const { tokens, layer, head, query, flat } = at();
+    return {
+      head: ["place", "key", "weight"],
+      rows: tokens.map((token, key) => [key, visibleToken(token), key > query ? "masked" : weightAt(flat, query, key).toFixed(3)]),
+      note: `Layer ${layer}, head ${head}, from the query ${quoted(tokens[query])}, token ${query}.`,
+    };
+  });
+
+  figure.draw(() => {
+    const now = at();
+    if (drawn !== texts()[now.text]) {
+      pointed = null;
+      build(now);
+      drawn = texts()[now.text];
+    }
+    own.hidden = model.get("live") !== true;
+    if (model.get("sentence") !== "" && document.activeElement !== typed) typed.value = model.get("sentence");
+    chosen.input.value = now.text;
+    layers.input.value = now.layer;
+    heads.input.value = now.head;
+    stepper.show();
+    if (pointed !== null && (pointed.key ?? 0) >= now.tokens.length) pointed = null;
+    map.update(now.flat, now.query, pointed);
+    follow(now.query);
+    map.node.setAttribute("aria-label", `Attention from each token to those before it, layer ${now.layer}, head ${now.head}; the table has the query's numbers.`);
+    look.note.textContent = `(T, S) = (${now.tokens.length}, ${now.tokens.length}); hatched: masked`;
+    readout.textContent = pointedWords(now) || "Rows look, columns are looked at. Point at a cell, or press the up and down keys, for its number.";
+    paintHeads(now);
+    paintKeys(now);
+    figure.say(sentence(now));
+    figure.root.setAttribute("aria-busy", "false");
+  });
+  return figure.end;
+}
+
+export default { render, address: ["text", "layer", "head", "query"] };
