@@ -34,10 +34,10 @@ def temperature(logits: Tensor, tau: float) -> Tensor:
     """
     if not tau >= 0:
         raise ValueError(f"The temperature is {tau}; it is 0 (always the most probable token) or above.")
-    if tau == math.inf:
+    if tau > 1e30:  # as good as infinite for float32, and -inf / inf would be NaN
         return logits.masked_fill(logits > -math.inf, 0.0)
     below = logits - logits.amax(dim=-1, keepdim=True)  # so that a small tau cannot overflow
-    return below.masked_fill(below < 0, -math.inf) if tau == 0 else below / tau
+    return below.masked_fill(below < 0, -math.inf) if tau == 0 else below / max(tau, 1e-30)
 
 
 def top_k(logits: Tensor, k: int) -> Tensor:
