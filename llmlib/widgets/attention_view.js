@@ -35,7 +35,7 @@ function drawMap(tokens) {
   const T = tokens.length;
   const labels = tokens.map((token) => visibleToken(token, LABEL));
   const room = 12 + DIGIT_WIDTH * Math.max(3, ...labels.map((label) => [...label].length));
-  const cell = Math.max(15, Math.min(26, Math.floor((T > WIDE ? 700 : 400) / T))); // pixels
+  const cell = Math.max(15, Math.min(32, Math.floor((T > WIDE ? 700 : 400) / T))); // pixels
   const [left, top, size] = [room, RISE + room, T * cell];
   const middle = (i) => left + (i + 0.5) * cell;
   const columns = labels.map((label, k) => svg("text", { class: "bw-map-label", transform: `translate(${middle(k) + 4} ${top - 5}) rotate(-90)` }, label));
@@ -219,7 +219,7 @@ function render({ model, el }) {
   });
   /** Where the map is wider than its frame, the query's column stays in sight. */
   function follow(query) {
-    if (query === followed) return;
+    if (query === followed || look.body.clientWidth === 0) return; // not in the page yet
     followed = query;
     const [from, to] = map.span(query);
     const { scrollLeft, clientWidth } = look.body;
@@ -277,7 +277,7 @@ function render({ model, el }) {
     const listed = order.slice(0, LISTED);
     const rest = order.slice(LISTED).reduce((sum, { weight }) => sum + weight, 0);
     const rows = listed.map(({ key, weight }) => ({ token: tokens[key], p: weight, note: String(key), className: key === pointed?.key ? "is-focus" : "" }));
-    const others = order.length > LISTED ? `${order.length - LISTED} others` : "others";
+    const others = order.length > LISTED ? `${order.length - LISTED} more` : "more";
     keys.body.replaceChildren(bars(rows, rest, { head: ["key", "weight", "place"], others }));
     keys.note.textContent = `from ${quoted(tokens[query])}, token ${query}`;
   }
@@ -334,7 +334,15 @@ function render({ model, el }) {
     figure.say(sentence(now));
     figure.root.setAttribute("aria-busy", "false");
   });
-  return figure.end;
+  const resized = new ResizeObserver(() => {
+    followed = -1;
+    follow(at().query);
+  });
+  resized.observe(look.body);
+  return () => {
+    resized.disconnect();
+    figure.end();
+  };
 }
 
 export default { render, address: ["text", "layer", "head", "query"] };

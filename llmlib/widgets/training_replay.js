@@ -106,7 +106,7 @@ function render({ model, el }) {
   const tiles = h("div", { className: "bw-tiles bw-prompt", dir: "auto" });
   const typed = h("input", { type: "text", maxLength: MAX_GUESS, dir: "auto", autocomplete: "off", autocapitalize: "off", spellcheck: false, enterKeyHint: "go" });
   const reveal = figure.button("Reveal", () => uncover(), { primary: true });
-  const next = figure.button("Next word", () => goTo(at().prompt, at().position + 1));
+  const next = figure.button("Next word", () => advance());
   const picks = h("div", { className: "bw-tiles bw-picks", role: "group", "aria-label": "Or pick one" });
   const score = h("p", { className: "bw-score" });
   game.body.append(
@@ -131,11 +131,14 @@ function render({ model, el }) {
     const isNew = first && truth !== undefined && !known.some(([p, t]) => p === prompt && t === position);
     figure.set(isNew ? { revealed: true, guesses: [...known, [prompt, position, guess]] } : { revealed: true });
   }
+  function advance() {
+    if (at().truth !== undefined) goTo(at().prompt, at().position + 1);
+  }
   figure.listen(typed, "input", () => figure.set({ guess: wellFormed(typed.value) }));
   figure.listen(typed, "keydown", (event) => {
     if (event.key !== "Enter" || event.isComposing) return;
     if (!at().revealed) uncover();
-    else if (at().truth !== undefined) goTo(at().prompt, at().position + 1);
+    else advance();
   });
   figure.listen(picks, "click", (event) => {
     const index = [...picks.children].indexOf(event.target.closest("button"));
@@ -198,7 +201,7 @@ function render({ model, el }) {
     const { rows, tail } = predictionRows(prediction, truth);
     const yours = guess === "" ? -1 : isRight(guess, tokens, position) ? rows.findIndex((row) => row.truth) : findWord(guess, prediction.top);
     const lines = rows.map(({ token, p, truth: isTrue }, i) => ({ token, p, note: [isTrue ? "true" : "", i === yours ? "yours" : ""].filter(Boolean).join(", "), className: isTrue ? "is-focus" : "" }));
-    expects.body.replaceChildren(bars(lines, tail, { head: ["next token", "probability", "mark"], others: `${integer(run().vocab_size - rows.length)} others`, quiet: true }));
+    expects.body.replaceChildren(bars(lines, tail, { head: ["next token", "probability", "mark"], others: `${integer(run().vocab_size - rows.length)} more`, quiet: true }));
   }
 
   const clickable = (plot, xAxis) => {
@@ -245,8 +248,8 @@ function render({ model, el }) {
     const { curve, entropy, vocab_size: V, moments } = run();
     const uniform = Math.log(V);
     const steps = moments.map(({ step }) => step);
-    const limits = [{ value: uniform, words: `ln V = ${two(uniform)}: a uniform guess`, end: true, below: true }];
-    if (entropy !== null) limits.push({ value: entropy, words: `E = ${two(entropy)}: the text's own entropy`, className: "is-warn" });
+    const limits = [{ value: uniform, words: `ln V = ${two(uniform)}: uniform guess`, end: true, below: true }];
+    if (entropy !== null) limits.push({ value: entropy, words: `E = ${two(entropy)}: entropy`, className: "is-warn" });
     const held = [...curve.held_out];
     for (const { step, held_out: v } of moments) if (v !== null && !held.some(([s]) => s === step)) held.push([step, v]);
     const seen = [...curve.loss, ...held.map(([, v]) => v), ...limits.map(({ value }) => value)];
