@@ -134,36 +134,38 @@ class AttentionView(BookWidget):
             )
         return sentence
 
+    def notify_change(self, change: Any) -> None:
+        with self.hold_sync():  # other texts, and the query that is shown of them, in one message to the views
+            super().notify_change(change)
+
     def _look_into(self, change: object) -> None:
         """Compute the reader's sentence, and show it as the last text; what goes wrong is said in `problem`."""
         if self._compute is None or self.sentence == "":
             return
-        with self.hold_sync():
-            try:
-                tokens, weights = self._compute(self.sentence)
-                prepared = self.texts[:-1] if self._own else self.texts
-                self._adding = True
-                self.texts = [*prepared, {"tokens": tokens, "weights": weights}]
-                self._own = True
-                self.text = len(self.texts) - 1
-                self.query = self.n_tokens - 1
-                self.problem = ""
-            except Exception as error:  # the reader's function may fail in any way, and a view cannot show a traceback
-                self.problem = str(error) or type(error).__name__
-            finally:
-                self._adding = False
+        try:
+            tokens, weights = self._compute(self.sentence)
+            prepared = self.texts[:-1] if self._own else self.texts
+            self._adding = True
+            self.texts = [*prepared, {"tokens": tokens, "weights": weights}]
+            self._own = True
+            self.text = len(self.texts) - 1
+            self.query = self.n_tokens - 1
+            self.problem = ""
+        except Exception as error:  # the reader's function may fail in any way, and a view cannot show a traceback
+            self.problem = str(error) or type(error).__name__
+        finally:
+            self._adding = False
 
     _adding = False
 
     def _start_anew(self, change: object) -> None:
         """After other texts: a text, a layer, a head and a query that exist."""
-        with self.hold_sync():
-            if not self._adding:
-                self._own = False
-            self.text = min(self.text, len(self.texts) - 1)
-            self.layer = min(self.layer, len(self.texts[0]["weights"]) - 1)
-            self.head = min(self.head, len(self.texts[0]["weights"][0]) - 1)
-            self._stay_in_text(change)
+        if not self._adding:
+            self._own = False
+        self.text = min(self.text, len(self.texts) - 1)
+        self.layer = min(self.layer, len(self.texts[0]["weights"]) - 1)
+        self.head = min(self.head, len(self.texts[0]["weights"][0]) - 1)
+        self._stay_in_text(change)
 
     def _stay_in_text(self, change: object) -> None:
         self.query = min(self.query, self.n_tokens - 1)

@@ -120,14 +120,16 @@ class TrainingReplay(BookWidget):
             )
         return [list(entry) for entry in proposal["value"]]
 
-    def _start_anew(self, change: object = None) -> None:
-        """After another run: a moment, a prompt and a position that exist, and no guesses, in one message to a view."""
-        with self.hold_sync():
-            self.guesses = []
-            self.guess, self.revealed = "", False
-            self.moment = min(self.moment, len(self.run["moments"]) - 1)
-            self.prompt = min(self.prompt, len(self.run["prompts"]) - 1)
-            self.position = min(self.position, len(self.tokens) - 1)
+    def notify_change(self, change: Any) -> None:
+        with self.hold_sync():  # another run, and the moment that it is shown at, in one message to the views
+            super().notify_change(change)
+
+    def _start_anew(self, change: object) -> None:
+        """After another run: a moment, a prompt and a position that exist, and no guesses."""
+        self.guess, self.revealed, self.guesses = "", False, []
+        self.moment = min(self.moment, len(self.run["moments"]) - 1)
+        self.prompt = min(self.prompt, len(self.run["prompts"]) - 1)
+        self.position = min(self.position, len(self.tokens) - 1)
 
     def _stay_in_prompt(self, change: object) -> None:
         self.position = min(self.position, len(self.tokens) - 1)

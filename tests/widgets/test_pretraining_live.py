@@ -1,0 +1,94 @@
+"""TrainingReplay and AttentionView live in a real JupyterLab: with a run and a sentence of the reader's own."""
+
+import re
+
+SETUP = """
+from llmlib.widgets import AttentionView, TrainingReplay
+
+def record(moments, prompts):
+    place = lambda tokens, t, p: {
+        "top": [[tokens[t + 1] if t + 1 < len(tokens) else " end", p], [" rival", 0.125]],
+        "actual": p if t + 1 < len(tokens) else None}
+    curve = dict(step=[1, 10], tokens=[8, 80], loss=[2.0, 1.5], gradient_norm=[1.0, 0.5], held_out=[[10, 1.5]])
+    return dict(vocab_size=8, entropy=1.0, curve=curve, prompts=[{"tokens": t} for t in prompts], moments=[
+        dict(step=step, tokens=8 * step, loss=None, held_out=1.75, gradient_norm=None, sample=f"Written at {step}.",
+             predictions=[[place(tokens, t, p) for t in range(len(tokens))] for tokens in prompts])
+        for step, p in moments])
+
+run = record([(1, 0.25), (5, 0.5), (10, 0.75)], [["Once", " upon", " a", " time"], ["Tom", " ran"]])
+replay = TrainingReplay(run, moment=2, position=1)
+own = record([(3, 0.5), (7, 0.75)], [["My", " own", " words"]])
+
+def attend(text):
+    if not text.isascii():
+        raise ValueError("Only ASCII, please.")
+    tokens = text.split()
+    return tokens, [[[[1 / (q + 1) if k <= q else 0 for k in range(len(tokens))] for q in range(len(tokens))]]]
+
+view = AttentionView.of(*attend("The cat sat"), compute=attend)
+"""
+
+
+def wait_for_status(page, view, words):
+    page.wait_for_function(
+        """([view, words]) => [...document.querySelectorAll(`figure[aria-label^="${view}"] .bw-status`)].every(
+            (status) => status.textContent.replace(/[\\u2068\\u2069]/g, '').includes(words))""",
+        arg=[view, words],
+    )
+
+
+def test_both_figures_live_both_ways(open_lab):
+    lab = open_lab(SETUP, "replay", "view", "replay")
+    page = lab.page
+    page.locator(".bw-status").nth(2).wait_for()
+    first = page.locator(".bw").nth(0)
+
+    # TrainingReplay: the reader's hand -> Python, and to the other view
+    wait_for_status(page, "Training", "What follows “Once upon”?")
+    first.get_by_label("Your guess").fill("a")
+    lab.wait("replay.guess", "a")
+    first.get_by_role("button", name="Reveal").click()
+    lab.wait("(replay.revealed, replay.guesses)", [True, [[0, 1, "a"]]])
+    wait_for_status(page, "Training", "The true token is “·a”: probability 0.75")
+    first.locator(".bw-picture").focus()
+    page.keyboard.press("ArrowLeft")
+    lab.wait("(replay.moment, replay.prediction['actual'])", [1, 0.5])
+    first.get_by_label("Prompt").select_option("1")
+    lab.wait("(replay.prompt, replay.position, replay.revealed)", [1, 0, False])
+    # Python -> the reader's eye
+    lab.python("replay.prompt = 0; replay.position = 2; replay.moment = 0; replay.revealed = True; answer = None")
+    wait_for_status(page, "Training", "Step 1, 8 tokens seen")
+    wait_for_status(page, "Training", "The true token is “·time”: probability 0.25")
+    lab.python("replay.moment = 2; replay.run = own; answer = None")
+    lab.wait("(replay.moment, replay.position, replay.revealed, replay.guesses)", [1, 2, False, []])
+    wait_for_status(page, "Training", "Step 7, 56 tokens seen: loss 1.75 nats")
+    assert first.get_by_label("Prompt").locator("option").count() == 1
+    first.get_by_role("button", name="Back").click()
+    lab.wait("replay.moment", 0)
+    first.get_by_role("button", name="Reset").click()  # to where the run of one's own began
+    lab.wait("(replay.moment, replay.position)", [1, 2])
+    refused = lab.python("replay.run = {}; answer = None")
+    assert refused == "TraitError: run has no 'vocab_size'; add it."
+
+    # AttentionView
+    attention = page.locator(".bw").nth(1)
+    wait_for_status(page, "Attention", "“sat”, token 2, looks at “The” (0.33)")
+    attention.locator(".bw-picture").focus()
+    page.keyboard.press("ArrowLeft")
+    lab.wait("view.query", 1)
+    attention.get_by_label("A sentence of your own").fill("one two three four")
+    page.keyboard.press("Enter")
+    wait_for_status(page, "Attention", "“four”, token 3, looks at “one” (0.25)")
+    lab.wait("(view.sentence, view.text, view.query)", ["one two three four", 1, 3])
+    attention.get_by_label("A sentence of your own").fill("né")
+    attention.get_by_role("button", name="Look into it").click()
+    wait_for_status(page, "Attention", "Your sentence could not be shown: Only ASCII, please.")
+    attention.get_by_label("A sentence of your own").fill("fine")
+    page.keyboard.press("Enter")
+    wait_for_status(page, "Attention", "Layer 0, head 0: “fine”, token 0")
+    lab.python("view.text = 0; view.query = 2; answer = None")
+    wait_for_status(page, "Attention", "“sat”, token 2")
+
+    assert page.evaluate("[...document.querySelectorAll('.bw')].every((e) => e.scrollWidth <= e.clientWidth)")
+    texts = page.locator(".bw-status").all_inner_texts()
+    assert re.sub("[\u2068\u2069]", "", texts[0]) == re.sub("[\u2068\u2069]", "", texts[2])
