@@ -20,6 +20,7 @@ from llmlib.tokenizer import Tokenizer
 from llmlib.training import Recipe, StreamBatches, Trainer
 
 SMALL = ModelConfig(vocab_size=260, context=24, width=16, layers=2, heads=2, kv_heads=1, feed_forward_width=24)
+OTHER = replace(SMALL, heads=4, kv_heads=2, head_width=4)  # another model whose weights have the same shapes
 TEXT = "low lower lowest <|endoftext|> naïve"
 
 
@@ -413,9 +414,8 @@ def test_a_file_cut_short(folder):
 
 def test_parts_of_two_models(tmp_path, coder):
     """A config or a tokenizer that is sound, but another model's."""
-    other = replace(SMALL, heads=4, kv_heads=2, head_width=4)  # the same shapes
     checkpoints.save(make(SMALL), tmp_path / "one", coder)
-    checkpoints.save(make(other), tmp_path / "other", Tokenizer.train("abc abcd", 260, special_tokens=["<|end|>"]))
+    checkpoints.save(make(OTHER), tmp_path / "other", Tokenizer.train("abc abcd", 260, special_tokens=["<|end|>"]))
     for name in ("config", "tokenizer"):
         shutil.copytree(tmp_path / "one", tmp_path / name)
         shutil.copy(tmp_path / "other" / f"{name}.json", tmp_path / name)
@@ -460,8 +460,9 @@ def test_shards_that_do_not_fit_together(folder):
         write_index(folder, wrong)
         with pytest.raises(ValueError, match="no 'weight_map'"):
             checkpoints.load_model(folder)
-    write_index(folder, places | {"a": "../config.json"})
-    with pytest.raises(FileNotFoundError, match=r"has no file \.\./config\.json"):
+    shutil.copy(folder / one, folder / ".." / "outside.safetensors")  # a folder reads no files but its own
+    write_index(folder, {name: "../outside.safetensors" if place == one else place for name, place in places.items()})
+    with pytest.raises(FileNotFoundError, match=r"has no file \.\./outside\.safetensors"):
         checkpoints.load_model(folder)
     write_index(folder, places)
     (folder / two).unlink()
@@ -578,17 +579,21 @@ def test_a_file_in_place_of_its_folder(folder):
 # Interruption
 
 
-@pytest.mark.parametrize("function", ["fsync", "replace"])
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError])
-def test_an_interrupted_save_leaves_the_old_files(folder, coder, monkeypatch, function, failure):
+@pytest.mark.parametrize(("function", "after"), [("fsync", 0), ("fsync", 4), ("replace", 0)])
+def test_an_interrupted_save_leaves_the_old_files(folder, coder, monkeypatch, function, after, failure):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    original, calls = getattr(os, function), []
 
-    def interrupt(*_):
-        raise failure
+    def interrupt(*arguments):
+        if len(calls) == after:
+            raise failure
+        calls.append(arguments)
+        original(*arguments)
 
     monkeypatch.setattr(os, function, interrupt)
     with pytest.raises(failure):
-        checkpoints.save(make(SMALL, seed=5), folder, coder)
+        checkpoints.save(make(OTHER, seed=5), folder, coder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -603,7 +608,7 @@ def test_an_interruption_between_two_files_cannot_mix_two_models(folder, coder, 
         done.append(target)
         replace_file(source, target)
 
-    other = make(replace(SMALL, heads=4, kv_heads=2, head_width=4), seed=5)  # of the same shapes
+    other = make(OTHER, seed=5)
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", interrupt)
         with pytest.raises(KeyboardInterrupt):

@@ -70,13 +70,13 @@ def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the metadata of a safetensors file, checked against its checksum where it has one.
 
-    Raises ValueError for a file that is damaged or something else; OSError if it cannot be read.
+    The tensors are views of the file, and change with it: copy what is kept. Raises ValueError for a file that is
+    damaged or something else; OSError if it cannot be read.
     """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
-            # copies: the library's tensors are views of the file, and would change with it
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as problem:
         with open(path, "rb") as file:
             if file.read(40).startswith(b"version https://git-lfs"):

@@ -41,7 +41,7 @@ def save(
         end = next(iter(tokenizer.special_tokens), None) if len(tokenizer.special_tokens) == 1 else None
         contents["tokenizer.json"] = to_json(tokenizer)
         contents["tokenizer_config.json"] = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
+            "tokenizer_class": "PreTrainedTokenizerFast",  # older readers took Llama's, which adds tokens of its own
             "model_max_length": model.config.context,
             "clean_up_tokenization_spaces": False,
             "bos_token": end,
@@ -157,7 +157,7 @@ def _read_model(
         for part in now.keys() & metadata.keys():
             if metadata[part] != now[part]:
                 raise ValueError(f"{part}.json has changed since these weights were saved with it; fetch both again.")
-        weights = {name: weight.to(device, dtype) for name, weight in weights_from_hub(config, stored).items()}
+        weights = {name: weight.to(dtype) for name, weight in weights_from_hub(config, stored).items()}
         files.check_finite(weights)
     except ValueError as problem:
         raise ValueError(f"{folder}: {problem}") from None
@@ -165,7 +165,7 @@ def _read_model(
         model = Transformer(config)
     for ours, parameter in model.named_parameters():
         parameter.data = weights[ours]
-    return model.to(device)  # the table of rotations too
+    return model.to(device)
 
 
 class _Unfilled(TorchFunctionMode):
