@@ -9,8 +9,7 @@ Letters for sizes, here and in every chapter:
 
 A layer is two residual steps, x + attention(norm(x)) and x + feed_forward(norm(x)). The norm is RMSNorm, positions
 enter by rotating queries and keys (RoPE), H / K query heads share a head of keys and values (GQA), and the feed-forward
-network is gated (SwiGLU). There is no bias and no dropout.
-Sources: Touvron et al. 2023 (arXiv 2302.13971) for the whole; each part names its own.
+network is gated (SwiGLU), without bias or dropout. Source: Touvron et al. 2023 (arXiv 2302.13971); parts name theirs.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llmlib.fused import rms_norm, rotate, swiglu
+from llmlib.fused import rms_norm, rotate
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class ModelConfig:
 
     >>> config = ModelConfig(vocab_size=2048, context=256, width=192, layers=6, heads=3)
     >>> config.head_width, config.feed_forward_width, config.count_parameters()
-    (64, 512, 3050688)
+    (64, 512, 3049920)
     """
 
     vocab_size: int
@@ -48,26 +47,23 @@ class ModelConfig:
     norm_epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        def default(name: str, value: int) -> None:
+        def settle(name: str, default: int | None = None) -> None:
             if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
+                object.__setattr__(self, name, default)
+            if type(value := getattr(self, name)) is not int or value < 1:
+                raise ValueError(f"{name} is {value!r}; it has to be a whole number of at least 1.")
 
         for name in ("vocab_size", "context", "width", "layers", "heads"):
-            _check_count(name, getattr(self, name))
-        default("kv_heads", self.heads)
+            settle(name)
         if self.head_width is None and self.width % self.heads:
             raise ValueError(
-                f"A width of {self.width} does not divide into {self.heads} heads; "
-                "choose a multiple of the heads, or give head_width."
+                f"{self.width} does not divide into {self.heads} heads; change either, or give head_width."
             )
-        default("head_width", self.width // self.heads)
-        default("feed_forward_width", 32 * math.ceil(self.width * 8 / 3 / 32))
-        for name in ("kv_heads", "head_width", "feed_forward_width"):
-            _check_count(name, getattr(self, name))
+        settle("kv_heads", self.heads)
+        settle("head_width", self.width // self.heads)
+        settle("feed_forward_width", 32 * math.ceil(self.width * 8 / 3 / 32))
         if self.heads % self.kv_heads:
-            raise ValueError(
-                f"{self.heads} heads cannot share {self.kv_heads} kv_heads; choose a divisor of the heads."
-            )
+            raise ValueError(f"{self.heads} heads cannot share {self.kv_heads} kv_heads; choose a divisor.")
         if self.head_width % 2:
             raise ValueError(f"head_width is {self.head_width}; positions rotate pairs, so it has to be even.")
         for name in ("rope_base", "norm_epsilon"):
@@ -104,13 +100,8 @@ class ModelConfig:
         return 2 * self.layers * self.kv_heads * self.head_width * bytes_per_number
 
 
-def _check_count(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} is {value!r}; it has to be a whole number of at least 1.")
-
-
 class Cache(Protocol):
-    """What the model asks of a cache of keys and values: its length, and to add to one layer and give back all of it."""
+    """What the model asks of a cache of keys and values: its length, and to add to one layer and return all of it."""
 
     length: int  # positions held before this pass
 
@@ -156,8 +147,7 @@ class Attention(nn.Module):
     def project(self, x: Tensor, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries and keys, rotated, and values: (B, H, T, D), (B, K, T, D), (B, K, T, D)."""
         (B, T, _), (H, K, D) = x.shape, self.heads
-        qk, v = self.qkv(x).view(B, T, H + 2 * K, D).split([H + K, K], dim=2)
-        q, k = rotate(qk, table).split([H, K], dim=2)
+        q, k, v = rotate(self.qkv(x).view(B, T, H + 2 * K, D), table, H, K)  # (B, T, H or K, D)
         return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
     def forward(self, x: Tensor, table: Tensor, mask: Tensor | None, cache: Cache | None) -> Tensor:
@@ -184,11 +174,12 @@ class FeedForward(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         C, F = config.width, config.feed_forward_width
-        self.gate_up = nn.Linear(C, 2 * F, bias=False)  # one product for gate and up
+        self.gate_up = nn.Linear(C, 2 * F, bias=False)  # one product for both
         self.down = nn.Linear(F, C, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(swiglu(self.gate_up(x)))
+        gate, up = self.gate_up(x).chunk(2, dim=-1)  # (B, T, F)
+        return self.down(functional.silu(gate) * up)
 
 
 class Layer(nn.Module):
@@ -230,9 +221,8 @@ class Transformer(nn.Module):
         self.register_buffer("rotation", table, persistent=False)
         for name, weight in self.named_parameters():
             if weight.dim() == 2:
-                into_stream = name.endswith(("attention.output.weight", "down.weight"))
-                deviation = 0.02 / math.sqrt(2 * config.layers) if into_stream else 0.02
-                nn.init.normal_(weight, std=deviation, generator=generator)
+                shrink = math.sqrt(2 * config.layers) if name.endswith(("output.weight", "down.weight")) else 1
+                nn.init.normal_(weight, std=0.02 / shrink, generator=generator)
 
     def forward(
         self, ids: Tensor, cache: Cache | None = None, mask: Tensor | None = None, positions: Tensor | None = None
@@ -244,20 +234,16 @@ class Transformer(nn.Module):
         """
         return self.head(self.hidden(ids, cache, mask, positions))
 
-    def hidden(
-        self, ids: Tensor, cache: Cache | None = None, mask: Tensor | None = None, positions: Tensor | None = None
-    ) -> Tensor:
+    def hidden(self, ids: Tensor, cache=None, mask=None, positions=None) -> Tensor:
         """What the output layer reads, (B, T) -> (B, T, C); arguments as in `forward`."""
+        if ids.dim() != 2 or ids.is_floating_point():
+            raise ValueError(f"The model reads whole numbers, (B, T); it was given {ids.dtype}, {tuple(ids.shape)}.")
         start = 0 if cache is None else cache.length
-        if positions is None:
-            if start + ids.size(-1) > self.config.context:
-                raise ValueError(
-                    f"{start + ids.size(-1)} tokens were given to a model whose context is {self.config.context}; "
-                    "shorten the text, or slide a window over it."
-                )
-            table = self.rotation[:, start : start + ids.size(-1)]  # (2, T, D / 2)
-        else:
-            table = self.rotation[:, positions]  # (2, T, D / 2), or (2, B, T, D / 2)
+        last = start + ids.size(1) if positions is None else int(positions.max()) + 1
+        if last > self.config.context:
+            given = f"The text reaches {last} tokens, and the model's context is {self.config.context}"
+            raise ValueError(f"{given}; shorten the text, or slide a window over it.")
+        table = self.rotation[:, start:last] if positions is None else self.rotation[:, positions]  # (2, [B,] T, D / 2)
         x = self.embedding(ids)  # (B, T, C)
         for layer in self.layers:
             x = layer(x, table, mask, cache)
