@@ -4,7 +4,7 @@ import { plural } from "./format.js";
 import { frame, h, svg, wellFormed } from "./frame.js";
 import { bars, probability } from "./probability.js";
 import { habits, shades, strength, weightAt, weightsOf } from "./triangle.js";
-import { quoted, visibleToken } from "./words.js";
+import { quoted, title, visibleToken } from "./words.js";
 
 const DIGIT_WIDTH = 6.7; // of the labels' 11 px monospace
 const LABEL = 11; // characters of a token's label
@@ -123,7 +123,7 @@ function thumbnail(flat, T) {
 }
 
 function render({ model, el }) {
-  const figure = frame({ model, el }, { name: "Attention", lead: "Press Step to move from token to token; choose a head, and see where it looks." });
+  const figure = frame({ model, el }, { name: "Attention", lead: "Choose a head, then play, or step from token to token, and see where each one looks." });
   let pointed = null; // {query, key}: what the reader points at, or reads with the up and down keys
   let map = null;
   let drawn = null; // the text that the map and the heads are drawn for
@@ -236,10 +236,7 @@ function render({ model, el }) {
 
   function listTexts() {
     chosen.input.replaceChildren(
-      ...texts().map(({ tokens }, i) => {
-        const words = tokens.join("").trim();
-        return h("option", { value: i }, words.length > 60 ? `${words.slice(0, 59)}…` : words);
-      }),
+      ...texts().map(({ tokens }, i) => h("option", { value: i }, title(tokens))),
     );
     const { weights } = at();
     layers.input.replaceChildren(...weights.map((_, i) => h("option", { value: i }, String(i))));

@@ -5,7 +5,7 @@ import { integer, plural, significant } from "./format.js";
 import { frame, h, svg, wellFormed } from "./frame.js";
 import { bars, bits, predictionRows, probability, surprise } from "./probability.js";
 import { tokenText } from "./tiles.js";
-import { findWord, isRight, nextWord, quoted, quotedText, utf8Bytes } from "./words.js";
+import { findWord, isRight, nextWord, quoted, quotedText, title, utf8Bytes } from "./words.js";
 
 const MAX_GUESS = 80; // characters
 const CHOICES = 6; // words to pick from
@@ -73,7 +73,7 @@ export function stepAxis(run, log) {
 export function lossAxis(values) {
   const [least, most] = [Math.min(...values), Math.max(...values)];
   const room = 0.08 * (most - least || 1);
-  return { min: Math.max(0, least - room), max: most + room };
+  return { min: Math.max(0, least - room), max: most + 2 * room };
 }
 
 function render({ model, el }) {
@@ -92,7 +92,7 @@ function render({ model, el }) {
   const goTo = (prompt, position) => figure.set({ prompt, position: place(position, run().prompts[prompt].tokens.length), guess: "", revealed: false });
 
   // ------------------------------------------------------------------------------------------------ controls
-  const promptName = ({ tokens }, i) => h("option", { value: i }, `${tokens.join("").trim().slice(0, 42)}…`);
+  const promptName = ({ tokens }, i) => h("option", { value: i }, title(tokens));
   const prompts = figure.select("prompt", { label: "Prompt", options: [], change: (value) => goTo(Number(value), Math.min(at().position, run().prompts[value].tokens.length - 2)) });
   prompts.node.classList.add("bw-broad");
   const shown = figure.range("position", { label: "Tokens shown", min: 0, max: 1, format: () => `${at().position + 1} of ${at().tokens.length}`, change: (position) => goTo(at().prompt, position) });
@@ -180,7 +180,7 @@ function render({ model, el }) {
     if (revealed && guess !== "") {
       const { p, bound } = shareOfGuess(guess, prediction, tokens, position);
       const right = truth === undefined ? "" : isRight(guess, tokens, position) ? ", is right" : `, is not what follows`;
-      lines.push(h("b", {}, `Your guess, ${quoted(guess)}${right}.`), ` The model gives it ${bound ? "at most " : ""}${probability(p)}. `);
+      lines.push(h("b", {}, `Your guess, ${quoted(guess)}${right}.`), ` The model gives it ${bound ? (p < 0.005 ? "less than 0.01" : `at most ${p.toFixed(2)}`) : probability(p)}. `);
     }
     const counted = tally(run(), guesses(), at().moment);
     if (counted.n > 0) {
@@ -248,7 +248,7 @@ function render({ model, el }) {
     const { curve, entropy, vocab_size: V, moments } = run();
     const uniform = Math.log(V);
     const steps = moments.map(({ step }) => step);
-    const limits = [{ value: uniform, words: `ln V = ${two(uniform)}: uniform guess`, end: true, below: true }];
+    const limits = [{ value: uniform, words: `ln V = ${two(uniform)}: uniform guess`, end: true }];
     if (entropy !== null) limits.push({ value: entropy, words: `E = ${two(entropy)}: entropy`, className: "is-warn" });
     const held = [...curve.held_out];
     for (const { step, held_out: v } of moments) if (v !== null && !held.some(([s]) => s === step)) held.push([step, v]);
@@ -271,7 +271,7 @@ function render({ model, el }) {
     const finite = moments.map((moment) => [moment.step, nats(moment)]).filter(([, v]) => Number.isFinite(v));
     const here = surprise(prediction.actual);
     surprises.note.textContent = `${significant(here)} nats = ${significant(bits(here))} bits`;
-    plotOver(surprises.body, { y: { min: 0, max: 1.08 * Math.max(uniform, ...finite.map(([, v]) => v)), label: "surprise (nats)" }, points: finite, dots: finite, moments: steps, now, value: Number.isFinite(here) ? here : null, format: two, limits: limits.slice(0, 1), label: `Surprise of ${quoted(truth)} against training steps; the table has the numbers.` });
+    plotOver(surprises.body, { y: { min: 0, max: 1.16 * Math.max(uniform, ...finite.map(([, v]) => v)), label: "surprise (nats)" }, points: finite, dots: finite, moments: steps, now, value: Number.isFinite(here) ? here : null, format: two, limits: limits.slice(0, 1), label: `Surprise of ${quoted(truth)} against training steps; the table has the numbers.` });
   }
 
   function sentence({ now, tokens, position, guess, revealed, truth, prediction }) {

@@ -16,6 +16,12 @@ export const quoted = (text) => `“\u2068${visibleToken(text)}\u2069”`;
 /** The same for several tokens: between words stands a space as it is. */
 export const quotedText = (text) => `“\u2068${text.split(" ").map((word) => visibleToken(word)).join(" ")}\u2069”`;
 
+/** Tokens as one line for a list of texts: without special tokens such as <|endoftext|>, cut after `limit` characters. */
+export function title(tokens, limit = 60) {
+  const words = [...tokens.join("").replace(/<\|[^|<>]*\|>/g, "").trim()];
+  return words.length > limit ? `${words.slice(0, limit - 1).join("")}…` : words.join("");
+}
+
 const folded = (text) => text.normalize("NFC").trim().toLowerCase();
 
 /** Whether a guess names a token: the very text, or the same letters, whatever their case and the space around them. */
