@@ -65,7 +65,8 @@ def beam_search(
     and more favours long texts; or it is what a function of the length returns, such as `wu_penalty(0.2)`. A penalty
     must be above 0.
 
-    The search stops early only when no text that still goes on can come to be among the best.
+    The search stops early only when no text that still goes on can come to be among the best. So one of width 1 is
+    greedy, but where the penalty makes longer texts better it goes past an end token, with the next best.
 
     >>> table = torch.tensor([[0.6, 0.4], [0.55, 0.45], [0.05, 0.95]]).log()  # what follows nothing, a 0, a 1
     >>> best = beam_search(table[0], lambda parents, tokens: table[tokens + 1], width=2, max_tokens=2)[0]

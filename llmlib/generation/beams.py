@@ -9,7 +9,7 @@ from torch import Tensor
 
 from llmlib.decoding import BeamStep, Hypothesis, beam_search
 from llmlib.generation.cache import KVCache
-from llmlib.generation.steps import Decoder, pad, prefill
+from llmlib.generation.steps import Decoder, check_count, check_room, pad, prefill
 from llmlib.model import Transformer
 
 
@@ -31,19 +31,16 @@ def generate_beams(
     """
     config, weight = model.config, model.embedding.weight
     ids, _ = pad([prompt], config, weight.device)
-    room = ids.size(1) + max_tokens - 1  # the last token is never read
-    if room > config.context:
-        raise ValueError(
-            f"A prompt of {ids.size(1)} tokens and {max_tokens} new ones do not fit a context of {config.context}; "
-            f"ask for at most {config.context + 1 - ids.size(1)}, or shorten the prompt."
-        )
-    cache = KVCache(config, max(width, 1), max(room, 1), weight.dtype, weight.device)
+    T = ids.size(1)
+    check_count("width", width)
+    check_room(T, max_tokens, config.context)
+    cache = KVCache(config, width, T + max_tokens - 1, weight.dtype, weight.device)
     cache.select(torch.zeros(1, dtype=torch.long, device=weight.device))
     first = prefill(model, ids, cache)[0]
     decoder = Decoder(model, cache)
 
     def step(parents: Tensor, tokens: Tensor) -> Tensor:
-        cache.select(parents)
+        cache.select(parents, start=T if len(parents) <= cache.batch else 0)  # new rows need the prompt too
         return decoder(tokens)
 
     return beam_search(first, step, width, max_tokens, end, length_penalty, n_best, on_step)

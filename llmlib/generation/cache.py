@@ -81,15 +81,22 @@ class KVCache:
         if length == 0:
             self.padding = None
 
-    def select(self, rows: Tensor) -> None:
+    def select(self, rows: Tensor, start: int = 0) -> None:
         """Text i becomes a copy of what text `rows[i]` was, and the batch as large as `rows`, (B',).
 
-        Raises ValueError for more rows than room was taken for.
+        Positions before `start` stay as they are: the caller knows them to be the same in all texts, and in as many
+        rows of memory as `rows` has. Raises ValueError for more rows than room was taken for.
         """
         if len(rows) > self.memory.size(2):
             raise ValueError(f"The cache has room for {self.memory.size(2)} texts and was to hold {len(rows)}.")
-        kept = self.memory[:, :, : self.batch, :, : self.length].index_select(2, rows)
-        self.memory[:, :, : len(rows), :, : self.length] = kept
+        sources = rows.tolist()
+        if sources == list(range(self.batch)):
+            return
+        moved = [i for i, source in enumerate(sources) if i != source]
+        if moved:
+            part = self.memory[..., start : self.length, :]
+            kept = part.index_select(2, rows[moved])
+            part.index_copy_(2, torch.tensor(moved, device=rows.device), kept)
         if self.padding is not None:
             self.padding = self.padding[rows]
         self.batch = len(rows)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from llmlib.decoding import Sampling, accept_draft
 from llmlib.generation.cache import KVCache
-from llmlib.generation.steps import Decoder, pad, prefill
+from llmlib.generation.steps import Decoder, check_count, check_room, pad, prefill
 from llmlib.model import Transformer
 
 
@@ -49,17 +49,11 @@ def generate_speculatively(
             f"The models know {model.config.vocab_size} and {draft.config.vocab_size} tokens; a draft is of use only "
             "between models of one tokenizer."
         )
-    for name, value in (("ahead", ahead), ("max_tokens", max_tokens)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} is {value!r}; it has to be a whole number of at least 1.")
+    check_count("ahead", ahead)
     device, context = model.embedding.weight.device, min(model.config.context, draft.config.context)
     ids, _ = pad([prompt], model.config, device)
     T = ids.size(1)
-    if T + max_tokens - 1 > context:
-        raise ValueError(
-            f"A prompt of {T} tokens and {max_tokens} new ones do not fit a context of {context}; "
-            f"ask for at most {context + 1 - T}, or shorten the prompt."
-        )
+    check_room(T, max_tokens, context)
     text = torch.cat([ids[0], ids.new_zeros(max_tokens)])
     caches = [
         KVCache(each.config, 1, T + max_tokens - 1, each.embedding.weight.dtype, device) for each in (model, draft)

@@ -13,6 +13,22 @@ from llmlib.generation.cache import KVCache
 from llmlib.model import ModelConfig, Transformer
 
 
+def check_count(name: str, value: int) -> None:
+    """Raise ValueError unless this is a whole number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} is {value!r}; it has to be a whole number of at least 1.")
+
+
+def check_room(T: int, max_tokens: int, context: int, remedy: str = "or shorten the prompt") -> None:
+    """Raise ValueError unless a prompt of T tokens and as many new ones fit; the last token is never read."""
+    check_count("max_tokens", max_tokens)
+    if T + max_tokens - 1 > context:
+        raise ValueError(
+            f"A prompt of {T} tokens and {max_tokens} new ones do not fit a context of {context}; "
+            f"ask for at most {context + 1 - T}, {remedy}."
+        )
+
+
 def check_ids(ids: Tensor, config: ModelConfig) -> None:
     """Raise ValueError unless there are tokens, all of which the model knows."""
     if ids.numel() == 0:
@@ -63,8 +79,7 @@ def prefill(model: Transformer, ids: Tensor, cache: KVCache, padding: Tensor | N
     check_ids(ids, model.config)
     if ids.dim() != 2 or len(ids) != cache.batch:
         raise ValueError(f"The ids have shape {tuple(ids.shape)}; a cache of {cache.batch} texts takes as many rows.")
-    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
-        raise ValueError(f"chunk is {chunk!r}; it has to be a whole number of positions, at least 1.")
+    check_count("chunk", chunk)
     cache.check_room(ids.size(1))
     if padding is not None:
         if cache.length:

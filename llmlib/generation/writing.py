@@ -11,7 +11,7 @@ from torch import Tensor
 
 from llmlib.decoding import NO_TOKEN, Choose, greedy
 from llmlib.generation.cache import KVCache
-from llmlib.generation.steps import Decoder, pad, prefill
+from llmlib.generation.steps import Decoder, check_count, check_room, pad, prefill
 from llmlib.model import Transformer
 from llmlib.tokenizer import Tokenizer
 
@@ -40,8 +40,7 @@ class _Writer:
 
     def __init__(self, model: Transformer, prompts: Sequence[Sequence[int]], max_tokens: int, window: int | None):
         config, device = model.config, model.embedding.weight.device
-        if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
-            raise ValueError(f"max_tokens is {max_tokens!r}; it has to be a whole number of at least 1.")
+        check_count("max_tokens", max_tokens)
         if window is not None:
             if isinstance(window, bool) or not isinstance(window, int) or not 0 < window < config.context:
                 raise ValueError(
@@ -50,15 +49,10 @@ class _Writer:
                 )
             prompts = [prompt if len(prompt) <= config.context else prompt[-window:] for prompt in prompts]
         start, padding = pad(prompts, config, device)
-        (B, T), room = start.shape, start.size(1) + max_tokens - 1  # the last token is never read
-        if room > config.context:
-            if window is None:
-                raise ValueError(
-                    f"A prompt of {T} tokens and {max_tokens} new ones do not fit a context of {config.context}; ask "
-                    f"for at most {config.context + 1 - T}, shorten the prompt, or give a window to slide over the "
-                    "text."
-                )
-            room = config.context
+        B, T = start.shape
+        if window is None:
+            check_room(T, max_tokens, config.context, "shorten the prompt, or give a window to slide over the text")
+        room = min(T + max_tokens - 1, config.context)  # the last token is never read
         self.model, self.window, self.place = model, window, T
         self.ids = torch.full((B, T + max_tokens), NO_TOKEN, device=device)
         self.ids[:, :T] = start
@@ -139,6 +133,7 @@ def stream(
     The arguments are those of `generate`. A stop token is given too, as the last. Nothing is computed before a token is
     asked for, and the time that a reader takes between two tokens counts for neither.
 
+    >>> from llmlib.model import ModelConfig
     >>> model = Transformer(ModelConfig(vocab_size=50, context=8, width=16, layers=2, heads=2))
     >>> [token.reason for token in stream(model, [3, 1, 4], max_tokens=2)]
     [None, 'length']
@@ -183,6 +178,7 @@ def generate(
     Prompt and new tokens fit into the context, or `window` says how many of the newest tokens are read anew, as if the
     text began there, each time the context is full.
 
+    >>> from llmlib.model import ModelConfig
     >>> model = Transformer(ModelConfig(vocab_size=50, context=8, width=16, layers=2, heads=2))
     >>> [len(text.tokens) for text in generate(model, [[3, 1, 4], [1]], max_tokens=5)]
     [5, 5]
