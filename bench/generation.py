@@ -1,8 +1,8 @@
 """Speed of `llmlib.generation` beside `transformers`: python bench/generation.py [--quick] [--write].
 
 All contenders write the same tokens with the same weights in turns (one round each, then the next), and medians are
-compared, so that a busy machine disturbs all alike. `--quick` takes fewer tokens and rounds, `--threads` as many threads
-(else torch decides), and `--write` keeps the figures in bench/results/generation.json.
+compared, so that a busy machine disturbs all alike. `--quick` takes fewer tokens and rounds, `--threads` as many
+threads (else torch decides), and `--write` keeps the figures in bench/results/generation.json.
 """
 
 from __future__ import annotations
