@@ -128,7 +128,6 @@ function render({ model, el }) {
   let map = null;
   let drawn = null; // the text that the map and the heads are drawn for
   let followed = -1; // the query whose column was last brought into sight
-  let asked = null; // the sentence that the reader has sent off
 
   const texts = () => model.get("texts");
   const at = () => {
@@ -146,18 +145,17 @@ function render({ model, el }) {
   const heads = figure.select("head", { label: "Head", options: [], change: (value) => figure.set({ head: Number(value) }) });
   const typed = h("input", { type: "text", maxLength: MAX_SENTENCE, dir: "auto", autocomplete: "off", spellcheck: false, enterKeyHint: "go" });
   const send = figure.button("Look into it", () => submit());
-  const own = h("div", { className: "bw-guess bw-wide" }, h("label", { className: "bw-field" }, h("span", { className: "bw-label" }, "A sentence of your own"), typed), send);
+  const problem = h("p", { className: "bw-problem", role: "alert" });
+  const own = h("div", { className: "bw-guess bw-wide" }, h("label", { className: "bw-field" }, h("span", { className: "bw-label" }, "A sentence of your own"), typed), send, problem);
   figure.controls.append(own);
   const stepper = figure.stepper("query", { label: "Query", count: () => at().tokens.length - 1 });
   figure.onReset(() => {
     pointed = null;
-    asked = null;
   });
 
   function submit() {
     const sentence = wellFormed(typed.value).trim();
     if (sentence === "" || sentence === model.get("sentence")) return;
-    asked = sentence;
     figure.set({ sentence });
   }
   figure.listen(typed, "keydown", (event) => {
@@ -228,9 +226,18 @@ function render({ model, el }) {
   const choose = (layer, head) => figure.set({ layer, head });
   const buttonOf = ({ layer, head }) => [...grid.querySelectorAll("button")].find(({ dataset }) => Number(dataset.layer) === layer && Number(dataset.head) === head);
 
+  let start = {};
+  function begin() {
+    const traits = ["text", "layer", "head", "query"];
+    start = Object.fromEntries(traits.map((trait) => [trait, model.get(trait)]));
+    figure.remember(...traits);
+  }
+  begin();
   for (const trait of ["sentence", "live", "problem"]) figure.on(trait, figure.redraw);
   figure.on("texts", () => {
-    figure.remember("text", "layer", "head", "query"); // where a reset leads to from now on
+    const all = texts();
+    const there = start.text < all.length && start.query < all[start.text].tokens.length && start.layer < all[0].weights.length && start.head < all[0].weights[0].length;
+    if (!there) begin(); // a reset leads to what is there now
     figure.redraw();
   });
 
@@ -265,7 +272,6 @@ function render({ model, el }) {
       const on = Number(button.dataset.layer) === now.layer && Number(button.dataset.head) === now.head;
       button.setAttribute("aria-checked", String(on));
       button.tabIndex = on ? 0 : -1;
-      button.setAttribute("data-lm-suppress-shortcuts", "true");
     }
   }
 
@@ -288,8 +294,6 @@ function render({ model, el }) {
 
   function sentence(now) {
     const { tokens, layer, head, query, flat } = now;
-    if (model.get("problem")) return `Your sentence could not be shown: ${model.get("problem")}`;
-    if (asked !== null && asked !== model.get("sentence")) return "Your sentence is being computed …";
     const order = ranked(flat, query).slice(0, 3).filter(({ weight }) => weight >= 0.005);
     const looks = order.map(({ key, weight }) => `${key === query ? "itself" : quoted(tokens[key])} (${probability(weight)})`).join(", then ");
     const masked = tokens.length - 1 - query;
@@ -315,6 +319,9 @@ function render({ model, el }) {
       drawn = texts()[now.text];
     }
     own.hidden = model.get("live") !== true;
+    const said = model.get("problem") ? `This sentence cannot be shown: ${model.get("problem")}` : "";
+    if (problem.textContent !== said) problem.textContent = said;
+    typed.setAttribute("aria-invalid", String(said !== ""));
     if (model.get("sentence") !== "" && document.activeElement !== typed) typed.value = model.get("sentence");
     chosen.input.value = now.text;
     layers.input.value = now.layer;

@@ -219,3 +219,24 @@ def test_axe_finds_no_fault(open_page, axe, theme):
         "axe.run().then((r) => r.violations.map((v) => [v.id, v.nodes.map((n) => n.html + n.failureSummary)]))"
     )
     assert found == []
+
+
+def test_the_clean_up_leaves_nothing_behind(open_page):
+    page = open_page(view(query=0))
+    left = page.evaluate("""async () => {
+        const url = URL.createObjectURL(new Blob([window.bookWidgets.attention_view], { type: "text/javascript" }));
+        const { default: module } = await import(url);
+        const state = JSON.parse(document.querySelector('script[type="application/json"]').textContent);
+        let listeners = 0;
+        const model = { get: (key) => state[key], set: (key, value) => (state[key] = value), save_changes() {},
+            on: () => (listeners += 1), off: () => (listeners -= 1) };
+        const el = document.createElement("div");
+        document.body.append(el);
+        const ends = [module.render({ model, el }), module.render({ model, el })];
+        const during = [listeners > 0, el.children.length];
+        el.querySelectorAll(".bw-steps button")[2].click();  // playing
+        for (const end of ends) end();
+        await new Promise((done) => setTimeout(done, 1400));
+        return [during, listeners, el.children.length, state.query];
+    }""")
+    assert left == [[True, 2], 0, 0, 0]

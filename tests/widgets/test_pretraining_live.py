@@ -82,12 +82,15 @@ def test_both_figures_live_both_ways(open_lab):
     lab.wait("(view.sentence, view.text, view.query)", ["one two three four", 1, 3])
     attention.get_by_label("A sentence of your own").fill("né")
     attention.get_by_role("button", name="Look into it").click()
-    wait_for_status(page, "Attention", "Your sentence could not be shown: Only ASCII, please.")
+    attention.get_by_role("alert").get_by_text("This sentence cannot be shown: Only ASCII, please.").wait_for()
     attention.get_by_label("A sentence of your own").fill("fine")
     page.keyboard.press("Enter")
     wait_for_status(page, "Attention", "Layer 0, head 0: “fine”, token 0")
-    lab.python("view.text = 0; view.query = 2; answer = None")
-    wait_for_status(page, "Attention", "“sat”, token 2")
+    assert attention.get_by_role("alert").count() == 0
+    attention.get_by_role("button", name="Reset").click()
+    lab.wait("(view.text, view.query)", [0, 2])
+    lab.python("view.query = 0; answer = None")
+    wait_for_status(page, "Attention", "“The”, token 0, looks at itself (1.00)")
 
     assert page.evaluate("[...document.querySelectorAll('.bw')].every((e) => e.scrollWidth <= e.clientWidth)")
     texts = page.locator(".bw-status").all_inner_texts()

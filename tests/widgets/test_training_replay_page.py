@@ -288,3 +288,24 @@ def test_axe_finds_no_fault(open_page, axe, theme):
         )
         assert found == []
         press(page, "Next word")
+
+
+def test_the_clean_up_leaves_nothing_behind(open_page):
+    page = open_page(replay(moment=0))
+    left = page.evaluate("""async () => {
+        const url = URL.createObjectURL(new Blob([window.bookWidgets.training_replay], { type: "text/javascript" }));
+        const { default: module } = await import(url);
+        const state = JSON.parse(document.querySelector('script[type="application/json"]').textContent);
+        let listeners = 0;
+        const model = { get: (key) => state[key], set: (key, value) => (state[key] = value), save_changes() {},
+            on: () => (listeners += 1), off: () => (listeners -= 1) };
+        const el = document.createElement("div");
+        document.body.append(el);
+        const ends = [module.render({ model, el }), module.render({ model, el })];
+        const during = [listeners > 0, el.children.length];
+        el.querySelectorAll(".bw-steps button")[2].click();  // playing
+        for (const end of ends) end();
+        await new Promise((done) => setTimeout(done, 1400));
+        return [during, listeners, el.children.length, state.moment];
+    }""")
+    assert left == [[True, 2], 0, 0, 0]
