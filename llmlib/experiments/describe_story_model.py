@@ -15,28 +15,20 @@ import json
 import math
 import os
 import platform
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
-from functools import partial
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from llmlib import checkpoints
 from llmlib.corpus import Story, StoryWorld, stories
-from llmlib.experiments.train_story_model import (
-    END_OF_TEXT,
-    RECIPE,
-    SIZE,
-    TOKENS_A_STEP,
-    TRAINING_SEED,
-    WEIGHTS_SEED,
-)
+from llmlib.decoding import Sampling
+from llmlib.experiments.train_story_model import END_OF_TEXT, STORY, TRAINING_SEED, WEIGHTS_SEED, Plan
 from llmlib.generation import generate
 from llmlib.inspection import expectations, token_texts
 from llmlib.model import Transformer
@@ -48,13 +40,9 @@ RESULTS = PACKAGE / "experiments" / "results"
 SHIPPED = PACKAGE / "story_model"
 TEST_SEED, TEST_STORIES = 3, 2_000  # stories that neither training nor its monitor has seen
 SAMPLES, SAMPLES_AT_ONCE = 1_000, 250
-TEMPERATURES = (1.0, 0.8)
-PROMPTS_SEED, PROMPTS, PROMPT_TOKENS = 4, 4, 32
-
-
-def sampled(logits: Tensor, ids: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
-    """One token each, drawn from softmax(logits / temperature): (B, V) -> (B,)."""
-    return torch.multinomial((logits / temperature).softmax(dim=-1), 1, generator=generator).squeeze(1)
+TEMPERATURES = (1.0, 0.8, 0.5)
+PROMPTS_SEED, PROMPTS, PROMPT_TOKENS = 4, 3, 26
+MOMENT_TOKENS = 120
 
 
 def write_stories(
@@ -62,8 +50,8 @@ def write_stories(
 ) -> list[str | None]:
     """n stories by the model; None for one that had not ended where the context did."""
     end, generator = coder.special_tokens[END_OF_TEXT], torch.Generator().manual_seed(seed)
-    choose = partial(sampled, temperature=temperature)
-    texts = generate(model, [[end]] * n, model.config.context, choose, {end}, generator)
+    choose = Sampling(temperature)
+    texts = generate(model, [[end]] * n, model.config.context, choose, stop={end}, generator=generator)
     return [coder.decode(text.tokens) if text.reason == "stop" else None for text in texts]
 
 
@@ -123,15 +111,16 @@ def moment(model: Transformer, coder: Tokenizer, prompts: Sequence[Sequence[int]
     """What a model expects along some prompts, and a story it writes: as the figure TrainingReplay shows it."""
     end = coder.special_tokens[END_OF_TEXT]
     generator = torch.Generator().manual_seed(seed)
-    (sample,) = generate(model, [[end]], min(160, model.config.context), sampled, {end}, generator)
+    (written,) = generate(model, [[end]], MOMENT_TOKENS, Sampling(), stop={end}, generator=generator)
     predictions = []
     for prompt in prompts:
         texts = []
-        for place in expectations(model, torch.tensor(prompt), k=8):
-            top = [[text, _digits(p)] for text, (_, p) in zip(token_texts(coder, [i for i, _ in place.top]), place.top)]
+        for place in expectations(model, torch.tensor(prompt), k=6):
+            names = token_texts(coder, [id_ for id_, _ in place.top])
+            top = [[name, _digits(p)] for name, (_, p) in zip(names, place.top, strict=True)]
             texts.append({"top": top, "actual": None if place.probability is None else _digits(place.probability)})
         predictions.append(texts)
-    return {"sample": coder.decode(sample.tokens), "predictions": predictions}
+    return {"sample": coder.decode(written.tokens), "predictions": predictions}
 
 
 def _digits(p: float) -> float:
@@ -153,7 +142,7 @@ def thinned(records: list[dict[str, float]], points: int = 160) -> list[dict[str
     """About as many records as a plot over a logarithmic axis can show; losses are means over what is left out."""
     edges = sorted({round(len(records) ** (i / points)) for i in range(points + 1)} | {0, len(records)})
     result = []
-    for start, end in zip(edges, edges[1:]):
+    for start, end in pairwise(edges):
         group = records[start:end]
         mean = {key: sum(r[key] for r in group) / len(group) for key in ("loss", "gradient_norm")}
         result.append({"step": int(group[-1]["step"]), "tokens": int(group[-1]["tokens"])} | mean)
@@ -171,20 +160,28 @@ def hardware() -> str:
     return f"{os.cpu_count()} cores of {name}"
 
 
-def describe(folder: Path, processes: int) -> dict:
-    """Measures the trained model in `folder` and writes everything; returns the numbers."""
+def describe(
+    folder: Path,
+    processes: int = 1,
+    plan: Plan = STORY,
+    samples: int = SAMPLES,
+    tests: int = TEST_STORIES,
+    results: Path = RESULTS,
+    shipped: Path = SHIPPED,
+) -> dict:
+    """Measures the model that was trained in `folder`, writes records and card, and returns the numbers."""
     model, coder = checkpoints.load(folder)
     model.eval()
     world, records = StoryWorld(), read_records(folder / "records.csv")
     entropy = entropy_per_token(world, coder)
-    held_out = held_out_losses(model, coder, list(stories(TEST_SEED, TEST_STORIES)))
+    held_out = held_out_losses(model, coder, list(stories(TEST_SEED, tests)))
 
-    samples = {}
+    judged = {}
     for temperature in TEMPERATURES:
         texts = []
-        for seed in tqdm(range(SAMPLES // SAMPLES_AT_ONCE), f"stories at temperature {temperature}"):
-            texts += write_stories(model, coder, SAMPLES_AT_ONCE, seed, temperature)
-        samples[str(temperature)] = judge(texts, world)
+        for seed in tqdm(range(-(-samples // SAMPLES_AT_ONCE)), f"stories at temperature {temperature}"):
+            texts += write_stories(model, coder, min(samples, SAMPLES_AT_ONCE), seed, temperature)
+        judged[str(temperature)] = judge(texts, world)
     ten = [write_stories(model, coder, 1, seed)[0] for seed in range(10)]
 
     prompts = replay_prompts(coder)
@@ -192,7 +189,7 @@ def describe(folder: Path, processes: int) -> dict:
     for path in sorted((folder / "moments").iterdir(), key=lambda path: int(path.name)):
         step = int(path.name)
         record = records[max(step - 1, 0)]
-        earlier, _ = checkpoints.load(path, tokenizer=False)
+        earlier = checkpoints.load_model(path)
         held = [r for r in records if "held_out_loss" in r and r["step"] <= max(step, 1)]
         moments.append(
             {"step": step, "tokens": int(record["tokens"]) if step else 0, "loss": round(record["loss"], 4)}
@@ -206,17 +203,17 @@ def describe(folder: Path, processes: int) -> dict:
         "hardware": hardware(),
         "processes": processes,
         "torch": version("torch"),
-        "config": asdict(SIZE),
-        "parameters": SIZE.count_parameters(),
-        "recipe": asdict(RECIPE),
-        "tokens a step, with padding": TOKENS_A_STEP,
+        "config": asdict(plan.size),
+        "parameters": plan.size.count_parameters(),
+        "recipe": asdict(plan.recipe),
+        "tokens a step, with padding": plan.tokens_a_step,
         "seeds": {"stories": TRAINING_SEED, "weights": WEIGHTS_SEED, "test stories": TEST_SEED},
         "steps": int(records[-1]["step"]),
         "tokens": int(records[-1]["tokens"]),
         "hours": sum(r["tokens"] / r["tokens_per_second"] for r in _steps_alone(records)) / 3600,
         "entropy per token": entropy,
         "held out": held_out,
-        "samples": samples,
+        "samples": judged,
         "ten stories": ten,
         "curve": {
             key: [_digits(r[key]) if key in ("loss", "gradient_norm") else r[key] for r in curve] for key in curve[0]
@@ -224,13 +221,11 @@ def describe(folder: Path, processes: int) -> dict:
         "held-out curve": [[int(r["step"]), round(r["held_out_loss"], 4)] for r in records if "held_out_loss" in r],
     }
     replay = {"prompts": [{"tokens": token_texts(coder, prompt)} for prompt in prompts], "moments": moments}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "story_model.json").write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    (RESULTS / "story_model_moments.json").write_text(json.dumps(replay, ensure_ascii=False) + "\n", "utf-8")
-    for name in ("config.json", "model.safetensors", "tokenizer.json"):
-        SHIPPED.mkdir(exist_ok=True)
-        shutil.copy(folder / name, SHIPPED / name)
-    (SHIPPED / "README.md").write_text(card(numbers), "utf-8")
+    results.mkdir(parents=True, exist_ok=True)
+    (results / "story_model.json").write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    (results / "story_model_moments.json").write_text(json.dumps(replay, ensure_ascii=False) + "\n", "utf-8")
+    checkpoints.save(model, shipped, coder, torch.float16)
+    (shipped / "README.md").write_text(card(numbers), "utf-8")
     return numbers
 
 
@@ -246,7 +241,8 @@ def _steps_alone(records: list[dict[str, float]]) -> list[dict[str, float]]:
 def card(numbers: dict) -> str:
     """The model card, in Markdown: `story_model_card.md` with the numbers in their places."""
     judged = numbers["samples"]
-    head = f"| over {SAMPLES:,} samples | " + " | ".join(f"temperature {t}" for t in judged) + " |"
+    n = next(iter(judged.values()))["stories"]
+    head = f"| over {n:,} samples | " + " | ".join(f"temperature {t}" for t in judged) + " |"
     names = [name for name in next(iter(judged.values())) if name != "stories"]
     rows = [f"| {name} | " + " | ".join(f"{100 * j[name]:.1f} %" for j in judged.values()) + " |" for name in names]
     processes = numbers["processes"]

@@ -4,8 +4,8 @@
     torchrun --standalone --nproc-per-node 2 -m llmlib.experiments.train_story_model runs/story --distributed
 
 The folder receives the model (`config.json`, `model.safetensors`, `tokenizer.json`), a record of every step
-(`records.csv`), the weights at the moments of MOMENTS (`moments/`), and what a run resumes from: call the command again
-to go on after an interruption. Stories are drawn as they are needed, and none is seen twice.
+(`records.csv`), the weights at some moments on the way (`moments/`), and what a run resumes from: the same command goes
+on after an interruption. Stories are drawn as they are needed, and none is seen twice.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -27,31 +27,58 @@ from llmlib.tokenizer import Tokenizer
 from llmlib.training import DocumentBatches, Recipe, StepRecord, Trainer, best_precision, token_stream
 
 END_OF_TEXT = "<|endoftext|>"
-SIZE = ModelConfig(vocab_size=2048, context=384, width=128, layers=5, heads=4, kv_heads=2)
-RECIPE = Recipe(steps=12_800, learning_rate=4e-3, warm_up=200, betas=(0.9, 0.98))
-TOKENS_A_STEP = 4096  # with padding; 3.7 thousand without
 TRAINING_SEED, HELD_OUT_SEED, WEIGHTS_SEED = 1, 2, 0
-STORIES_FOR_TOKENIZER, HELD_OUT_STORIES = 20_000, 300
 TOKENS_A_STORY = 155  # at least, on average: decides how many stories to draw
-MOMENTS = (0, 10, 30, 100, 200, 400, 800, 1600, 3200, 6400, 12_800)
 
 
-def make_tokenizer() -> Tokenizer:
-    """The book's tokenizer for stories."""
-    texts = (story.text for story in stories(TRAINING_SEED, STORIES_FOR_TOKENIZER))
-    return Tokenizer.train(texts, SIZE.vocab_size, special_tokens=[END_OF_TEXT])
+@dataclass(frozen=True)
+class Plan:
+    """A model and how it is trained on stories."""
+
+    size: ModelConfig
+    recipe: Recipe
+    tokens_a_step: int  # with padding; about a tenth less without
+    moments: tuple[int, ...]  # steps after which the weights are kept
+    tokenizer_stories: int
+    held_out_stories: int  # for the loss that is watched on the way
+
+
+STORY = Plan(
+    size=ModelConfig(vocab_size=2048, context=384, width=128, layers=5, heads=4, kv_heads=2),
+    recipe=Recipe(steps=12_800, learning_rate=4e-3, warm_up=200, betas=(0.9, 0.98)),
+    tokens_a_step=4096,
+    moments=(0, 10, 30, 100, 200, 400, 800, 1600, 3200, 6400, 12_800),
+    tokenizer_stories=20_000,
+    held_out_stories=300,
+)
+TRIAL = Plan(
+    size=ModelConfig(vocab_size=512, context=512, width=32, layers=2, heads=2),
+    recipe=Recipe(steps=20, learning_rate=1e-2, warm_up=5),
+    tokens_a_step=1024,
+    moments=(0, 20),
+    tokenizer_stories=200,
+    held_out_stories=10,
+)
+
+
+def make_tokenizer(plan: Plan = STORY) -> Tokenizer:
+    """The plan's tokenizer, trained on the first stories that the model will see."""
+    texts = (story.text for story in stories(TRAINING_SEED, plan.tokenizer_stories))
+    return Tokenizer.train(texts, plan.size.vocab_size, special_tokens=[END_OF_TEXT])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where the model and its records go")
-    parser.add_argument("--steps", type=int, default=RECIPE.steps)
+    parser.add_argument("--trial", action="store_true", help="a tiny model for a few seconds, to see that all works")
     parser.add_argument("--distributed", action="store_true", help="one of torchrun's processes, each with its share")
     parser.add_argument("--compile", action="store_true", help="compile the model first: for long runs on a GPU")
-    train(**vars(parser.parse_args()))
+    given = parser.parse_args()
+    train(given.folder, TRIAL if given.trial else STORY, given.distributed, given.compile)
 
 
-def train(folder: Path, steps: int, distributed: bool, compile: bool) -> None:
+def train(folder: Path, plan: Plan = STORY, distributed: bool = False, compile: bool = False) -> None:
+    """Trains as planned and fills `folder`; goes on where an earlier call stopped."""
     cuda = torch.cuda.is_available()
     group = None
     if distributed:
@@ -60,48 +87,61 @@ def train(folder: Path, steps: int, distributed: bool, compile: bool) -> None:
     rank = dist.get_rank() if distributed else 0
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
 
-    coder = make_tokenizer()
-    n_stories = steps * TOKENS_A_STEP // TOKENS_A_STORY + STORIES_FOR_TOKENIZER
+    steps, coder = plan.recipe.steps, make_tokenizer(plan)
+    n_stories = steps * plan.tokens_a_step // TOKENS_A_STORY + plan.tokenizer_stories
     drawn = tqdm(stories(TRAINING_SEED, n_stories), "drawing stories", n_stories, unit="stories", disable=rank > 0)
     stream = token_stream((story.text for story in drawn), coder)
-    held_out = token_stream((story.text for story in stories(HELD_OUT_SEED, HELD_OUT_STORIES)), coder)
+    held_out = token_stream((story.text for story in stories(HELD_OUT_SEED, plan.held_out_stories)), coder)
 
     end = coder.special_tokens[END_OF_TEXT]
-    batches = DocumentBatches(stream, end, TOKENS_A_STEP, SIZE.context)
-    held_out_batches = list(DocumentBatches(held_out, end, 4 * TOKENS_A_STEP, SIZE.context))
-    model = Transformer(SIZE, torch.Generator().manual_seed(WEIGHTS_SEED)).to(device)
-    recipe = replace(RECIPE, steps=steps, precision=best_precision(device))
-    trainer = Trainer(model, batches, recipe, held_out_batches, evaluate_every=steps // 40, group=group)
+    batches = DocumentBatches(stream, end, plan.tokens_a_step, plan.size.context)
+    held_out_batches = list(DocumentBatches(held_out, end, 4 * plan.tokens_a_step, plan.size.context))
+    model = Transformer(plan.size, torch.Generator().manual_seed(WEIGHTS_SEED)).to(device)
+    recipe = replace(plan.recipe, precision=best_precision(device))
+    trainer = Trainer(model, batches, recipe, held_out_batches, evaluate_every=max(1, steps // 40), group=group)
     if compile:
         trainer.loss_sum = torch.compile(trainer.loss_sum, dynamic=True)
-    state = folder / "training.safetensors"
+    state, log = folder / "training.safetensors", folder / "records.csv"
     if state.exists():
         checkpoints.resume_training(trainer, state)
-
-    records = []
-    progress = tqdm(trainer.run(), "training", steps, initial=trainer.step, unit="steps", disable=rank > 0)
-    if rank == 0 and trainer.step == 0:
-        checkpoints.save(model, folder / "moments" / "0", dtype=torch.float16)
-    for record in progress:
-        if rank > 0:
-            continue
-        records.append(record)
-        if record.step % 20 == 0:
-            progress.set_postfix(loss=f"{record.loss:.3f}", held_out=f"{_last_held_out(records):.3f}", refresh=False)
-        if record.step in MOMENTS:
-            checkpoints.save(model, folder / "moments" / str(record.step), dtype=torch.float16)
-        if record.step % 250 == 0 or record.step == steps:
-            checkpoints.save_training(trainer, state)
-            _append(folder / "records.csv", records)
-            records.clear()
     if rank == 0:
+        _follow(trainer, folder, plan, state, log)
         checkpoints.save(model, folder, coder, torch.float16)
+    else:
+        for _ in trainer.run():
+            pass
     if distributed:
         dist.destroy_process_group()
 
 
-def _last_held_out(records: list[StepRecord]) -> float:
-    return next((r.held_out_loss for r in reversed(records) if r.held_out_loss is not None), float("nan"))
+def _follow(trainer: Trainer, folder: Path, plan: Plan, state: Path, log: Path) -> None:
+    """Runs the training, shows how far it has come, and keeps what it learns, also when it is interrupted."""
+    records, held_out = [], float("nan")
+    _forget_after(log, trainer.step)
+    if trainer.step == 0 and 0 in plan.moments:
+        checkpoints.save(trainer.model, folder / "moments" / "0", dtype=torch.float16)
+    progress = tqdm(trainer.run(), "training", plan.recipe.steps, initial=trainer.step, unit="steps")
+    try:
+        for record in progress:
+            records.append(record)
+            held_out = held_out if record.held_out_loss is None else record.held_out_loss
+            progress.set_postfix(loss=f"{record.loss:.3f}", held_out=f"{held_out:.3f}", refresh=False)
+            if record.step in plan.moments:
+                checkpoints.save(trainer.model, folder / "moments" / str(record.step), dtype=torch.float16)
+            if record.step % 250 == 0:
+                _append(log, records)
+                checkpoints.save_training(trainer, state)
+                records.clear()
+    finally:
+        _append(log, records)
+        checkpoints.save_training(trainer, state)
+
+
+def _forget_after(log: Path, step: int) -> None:
+    """Drops records of steps that were taken after the state was saved: they are about to be taken again."""
+    if log.exists():
+        lines = log.read_text().splitlines(keepends=True)
+        log.write_text("".join(line for line in lines if not line[0].isdigit() or int(line.split(",")[0]) <= step))
 
 
 def _append(path: Path, records: list[StepRecord]) -> None:
