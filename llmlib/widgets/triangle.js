@@ -11,6 +11,13 @@ export const weightAt = (flat, q, k) => (k > q ? 0 : flat[(q * (q + 1)) / 2 + k]
 /** The weights of query q to the keys 0 to q. */
 export const weightsOf = (flat, q) => Array.from({ length: q + 1 }, (_, k) => weightAt(flat, q, k));
 
+/** The keys of a query, the most looked at first: [{key, weight}]. */
+export function ranked(flat, query) {
+  return weightsOf(flat, query)
+    .map((weight, key) => ({ key, weight }))
+    .sort((a, b) => b.weight - a.weight || a.key - b.key);
+}
+
 /** Mean weight that the queries from the third on put on {itself, before, first}; null for less than three tokens. */
 export function habits(flat) {
   const T = tokensOf(flat);
