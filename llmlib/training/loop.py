@@ -69,8 +69,10 @@ class Trainer:
     its share of a batch's rows, and gradients are summed over the group: the step is that of one process.
 
     >>> from llmlib.model import ModelConfig
+    >>> from llmlib.training import StreamBatches
     >>> model = Transformer(ModelConfig(vocab_size=20, context=8, width=16, layers=1, heads=2))
-    >>> trainer = Trainer(model, StreamBatches(torch.arange(20), rows=4, length=8), Recipe(steps=30, warm_up=5))
+    >>> recipe = Recipe(steps=30, learning_rate=1e-2, warm_up=5)
+    >>> trainer = Trainer(model, StreamBatches(torch.arange(20), rows=4, length=8), recipe)
     >>> losses = [record.loss for record in trainer.run()]
     >>> losses[-1] < 0.7 * losses[0], trainer.step
     (True, 30)

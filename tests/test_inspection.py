@@ -1,0 +1,54 @@
+"""What a model looks at and expects, beside what the model itself computes."""
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from llmlib.inspection import attention_weights, expectations
+from llmlib.model import ModelConfig, Transformer, attend
+
+
+def make():
+    model = Transformer(ModelConfig(30, 16, 16, 2, 4, kv_heads=2), torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(8 if weight.dim() == 2 else 1)  # attention that is not all but even
+    return model
+
+
+@torch.no_grad()
+def test_weights_times_values_are_what_each_layer_gathers(monkeypatch):
+    model, ids, gathered = make(), torch.tensor([3, 1, 4, 1, 5, 9]), []
+
+    def spy(q, k, v, mask):
+        gathered.append((v, attend(q, k, v, mask)))
+        return gathered[-1][1]
+
+    monkeypatch.setattr("llmlib.model.attend", spy)
+    model(ids[None])
+    monkeypatch.undo()
+    weights = attention_weights(model, ids)
+    assert weights.shape == (2, 4, 6, 6)
+    assert_close(weights.sum(dim=-1), torch.ones(2, 4, 6))
+    assert not weights.triu(1).any()
+    for layer, (values, sums) in zip(weights, gathered, strict=True):
+        assert_close(layer @ values[0].repeat_interleave(2, dim=0), sums[0], atol=1e-6, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_expectations_are_the_model_s_probabilities():
+    model, ids = make(), torch.tensor([3, 1, 4, 1])
+    probabilities = model(ids[None])[0].softmax(dim=-1)
+    found = expectations(model, ids, k=3)
+    assert [e.actual for e in found] == [1, 4, 1, None]
+    for place, expectation in enumerate(found):
+        ranked = sorted(enumerate(probabilities[place].tolist()), key=lambda pair: -pair[1])[:3]
+        assert [id_ for id_, _ in expectation.top] == [id_ for id_, _ in ranked]
+        assert [p for _, p in expectation.top] == pytest.approx([p for _, p in ranked])
+        if expectation.actual is not None:
+            surprise = -math.log(probabilities[place, expectation.actual])
+            assert expectation.surprise == pytest.approx(surprise, rel=1e-5)
+    assert found[-1].surprise is None
+    assert len(expectations(model, ids, k=99)[0].top) == 30
