@@ -149,6 +149,84 @@ with the processor slowed down {record["cpu_slowdown"]} times.
 """
 
 
+def compared(row: dict) -> str:
+    """The peers' figures, each with how many times as fast ours is."""
+    return "; ".join(f"{name} {three(value)} ({row['llmlib'] / value:.2f}x)" for name, value in row["peers"].items())
+
+
+def verdict(row: dict) -> str:
+    return f"{row['target']}: {'met' if row['met'] else 'missed'}" if row["target"] else "–"
+
+
+def model_section(record: dict) -> str:
+    rows = [
+        [
+            row["what"],
+            row["threads"],
+            f"{three(row['llmlib'])} {row['unit']}",
+            compared(row),
+            f"{row['flops_per_s'] / row['peak_flops_per_s']:.0%} of {three(row['peak_flops_per_s'] / 1e9)} GFLOP/s",
+            verdict(row),
+        ]
+        for row in record["rows"]
+    ]
+    versions = ", ".join(f"{name} {version}" for name, version in record["packages"].items())
+    return f"""## Training
+
+Models of one shape in one loop, {three(record["tokens_a_step"])} tokens a step: ours, and `LlamaForCausalLM`.
+In brackets, how many times as fast ours is.
+The last share is what our model's matrix products reach of the speed of one large product, measured in the same run.
+
+{table(["what", "threads", "llmlib", "reference, same run", "matrix products", "target"], rows)}
+
+{versions}. {machine(record, "bench/model.py")}
+"""
+
+
+def generation_section(record: dict) -> str:
+    rows = [
+        [row["what"], f"{three(row['llmlib'])} {row['unit']}", compared(row), verdict(row)] for row in record["rows"]
+    ]
+    colours = dict(zip(record["lengths"], [plots.FOCUS, plots.NEW], strict=False))
+    figure, (left, right) = plots.figure(2, figsize=(6.5, 3.2))
+    for name, points in record["lengths"].items():
+        left.plot([p["length"] for p in points], [1e3 * p["seconds"] for p in points], "o-", color=colours[name], ms=3)
+        left.text(
+            points[-1]["length"], 1e3 * points[-1]["seconds"], f"{name} ", color=colours[name], ha="right", va="bottom"
+        )
+    left.set(xlabel="positions in the cache", ylabel="milliseconds a token", ylim=(0, None))
+    for name, points in record["batches"].items():
+        right.loglog(
+            [p["batch"] for p in points], [p["tokens_per_second"] for p in points], "o-", color=colours[name], ms=3
+        )
+        right.text(
+            points[-1]["batch"],
+            points[-1]["tokens_per_second"],
+            f"{name} ",
+            color=colours[name],
+            ha="right",
+            va="bottom",
+        )
+    right.set(xlabel="texts at once (log scale)", ylabel="tokens/s, all together (log scale)")
+    figure.tight_layout()
+    description = (
+        "Left: milliseconds a token against the positions in the cache, nearly flat at first, then rising on a line. "
+        "Right: tokens a second of all texts together against how many are written at once, rising until a knee."
+    )
+    return f"""## Writing
+
+One text after a prompt of 64 tokens, greedily and with beams, by models of two sizes with random weights, in float32.
+In brackets, how many times as fast ours is.
+The limit is the speed at which this machine's memory can deliver the weights.
+
+{table(["what", "llmlib", "reference, same run", "target"], rows)}
+
+{embed(figure, description)}
+
+{machine(record, "bench/generation.py")}
+"""
+
+
 def machine(record: dict, script: str) -> str:
     return f"*Measured by `{script}` on {record['date']}: {record['machine']}, Python {record['python']}.*"
 
@@ -160,6 +238,8 @@ def embed(figure, description: str) -> str:
 SECTIONS = {
     "tokenizer": tokenizer_section,
     "corpus": corpus_section,
+    "model": model_section,
+    "generation": generation_section,
     "widgets": widgets_section,
     "site": site_section,
 }
