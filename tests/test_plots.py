@@ -48,3 +48,24 @@ def test_plot_needs_a_description():
     figure, _ = plots.figure()
     with pytest.raises(ValueError, match="needs a description"):
         plots.show(figure, "  ")
+
+
+def test_follow_passes_items_on_and_leaves_no_time_behind(monkeypatch):
+    """While it runs it says how long is left; what stays is the same after each run."""
+    shown = []
+
+    class Handle:
+        def update(self, html):
+            shown.append(html.data)
+
+    def display(html, display_id):
+        shown.append(html.data)
+        return Handle()
+
+    clock = iter(range(0, 1000, 2))
+    monkeypatch.setattr(plots, "display", display)
+    monkeypatch.setattr(plots.time, "monotonic", lambda: next(clock))
+    assert list(plots.follow(iter("abc"), 3, "steps")) == ["a", "b", "c"]
+    assert all("left" in html and "<progress" in html for html in shown[1:-1])
+    assert len(shown) > 2
+    assert shown[-1] == '<div class="progress">3 of 3 steps</div>'
