@@ -42,7 +42,7 @@ TEST_SEED, TEST_STORIES = 3, 2_000  # stories that neither training nor its moni
 SAMPLES, SAMPLES_AT_ONCE = 1_000, 250
 TEMPERATURES = (1.0, 0.8, 0.5)
 PROMPTS_SEED, PROMPTS, PROMPT_TOKENS = 4, 3, 26
-MOMENT_TOKENS = 120
+MOMENT_TOKENS, MOMENT_STORIES = 120, 100
 
 
 def write_stories(
@@ -163,6 +163,7 @@ def hardware() -> str:
 def describe(
     folder: Path,
     processes: int = 1,
+    remark: str = "",
     plan: Plan = STORY,
     samples: int = SAMPLES,
     tests: int = TEST_STORIES,
@@ -172,9 +173,9 @@ def describe(
     """Measures the model that was trained in `folder`, writes records and card, and returns the numbers."""
     model, coder = checkpoints.load(folder)
     model.eval()
-    world, records = StoryWorld(), read_records(folder / "records.csv")
+    world, records, unseen = StoryWorld(), read_records(folder / "records.csv"), list(stories(TEST_SEED, tests))
     entropy = entropy_per_token(world, coder)
-    held_out = held_out_losses(model, coder, list(stories(TEST_SEED, tests)))
+    held_out = held_out_losses(model, coder, unseen)
 
     judged = {}
     for temperature in TEMPERATURES:
@@ -190,10 +191,10 @@ def describe(
         step = int(path.name)
         record = records[max(step - 1, 0)]
         earlier = checkpoints.load_model(path)
-        held = [r for r in records if "held_out_loss" in r and r["step"] <= max(step, 1)]
+        held = held_out_losses(earlier, coder, unseen[:MOMENT_STORIES])["loss"]
         moments.append(
             {"step": step, "tokens": int(record["tokens"]) if step else 0, "loss": round(record["loss"], 4)}
-            | {"held_out": held[-1]["held_out_loss"] if held else None}
+            | {"held_out": round(held, 4)}
             | {"gradient_norm": round(record["gradient_norm"], 4)}
             | moment(earlier, coder, prompts)
         )
@@ -202,6 +203,7 @@ def describe(
         "date": date.today().isoformat(),
         "hardware": hardware(),
         "processes": processes,
+        "remark": remark,
         "torch": version("torch"),
         "config": asdict(plan.size),
         "parameters": plan.size.count_parameters(),
@@ -267,6 +269,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="what train_story_model wrote")
     parser.add_argument("--processes", type=int, default=1, help="that it was trained with")
+    parser.add_argument("--remark", default="", help="a sentence for the card on how this run differs from the plan")
     describe(**vars(parser.parse_args()))
 
 

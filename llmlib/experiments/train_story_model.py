@@ -28,7 +28,6 @@ from llmlib.training import DocumentBatches, Recipe, StepRecord, Trainer, best_p
 
 END_OF_TEXT = "<|endoftext|>"
 TRAINING_SEED, HELD_OUT_SEED, WEIGHTS_SEED = 1, 2, 0
-TOKENS_A_STORY = 155  # at least, on average: decides how many stories to draw
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,7 @@ class Plan:
 
     size: ModelConfig
     recipe: Recipe
+    stories: int  # to draw from: more than the steps use, so that none is seen twice
     tokens_a_step: int  # with padding; about a tenth less without
     moments: tuple[int, ...]  # steps after which the weights are kept
     tokenizer_stories: int
@@ -45,15 +45,17 @@ class Plan:
 
 STORY = Plan(
     size=ModelConfig(vocab_size=2048, context=384, width=128, layers=5, heads=4, kv_heads=2),
-    recipe=Recipe(steps=12_800, learning_rate=4e-3, warm_up=200, betas=(0.9, 0.98)),
+    recipe=Recipe(steps=9_000, learning_rate=4e-3, warm_up=200, betas=(0.9, 0.98)),
+    stories=358_250,
     tokens_a_step=4096,
-    moments=(0, 10, 30, 100, 200, 400, 800, 1600, 3200, 6400, 12_800),
+    moments=(0, 10, 30, 100, 200, 400, 800, 1600, 3200, 6400, 9_000),
     tokenizer_stories=20_000,
     held_out_stories=300,
 )
 TRIAL = Plan(
     size=ModelConfig(vocab_size=512, context=512, width=32, layers=2, heads=2),
     recipe=Recipe(steps=20, learning_rate=1e-2, warm_up=5),
+    stories=800,
     tokens_a_step=1024,
     moments=(0, 20),
     tokenizer_stories=200,
@@ -88,8 +90,7 @@ def train(folder: Path, plan: Plan = STORY, distributed: bool = False, compile: 
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
 
     steps, coder = plan.recipe.steps, make_tokenizer(plan)
-    n_stories = steps * plan.tokens_a_step // TOKENS_A_STORY + plan.tokenizer_stories
-    drawn = tqdm(stories(TRAINING_SEED, n_stories), "drawing stories", n_stories, unit="stories", disable=rank > 0)
+    drawn = tqdm(stories(TRAINING_SEED, plan.stories), "drawing", plan.stories, unit="stories", disable=rank > 0)
     stream = token_stream((story.text for story in drawn), coder)
     held_out = token_stream((story.text for story in stories(HELD_OUT_SEED, plan.held_out_stories)), coder)
 
