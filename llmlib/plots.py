@@ -84,6 +84,25 @@ def follow(items: Iterable[Item], total: int, what: str, draw: "Callable[[], Plo
         handle.update(HTML(_progress(done, total, what, "") + (draw().html if draw else "")))
 
 
+def follow_line() -> Callable[[str], None]:
+    """A function that shows one line in a notebook, and replaces it each time it is called with another.
+
+    >>> say = follow_line()
+    >>> say("2 of 2 processes are done")
+    <IPython.core.display.HTML object>
+    """
+    shown: list = []
+
+    def say(line: str) -> None:
+        text = HTML(f'<div class="progress">{html.escape(line)}</div>')
+        if not shown:
+            shown.append(display(text, display_id=True))
+        elif shown[0]:
+            shown[0].update(text)
+
+    return say
+
+
 def _progress(done: int, total: int, what: str, left: str) -> str:
     text = html.escape(f"{done} of {total} {what}{left}")
     bar = f'<progress value="{done}" max="{total}" aria-label="{html.escape(what)}"></progress> ' if left else ""

@@ -1,1 +1,23 @@
-"""One model on many processes: schedules of a pipeline, and the code that splits, runs and gathers."""
+"""Many processes for one model: torch.distributed, with gloo between processors and nccl between GPUs.
+
+`launch` runs a function on several processes and brings back what each returns. What the processes then do is in the
+modules beside it, and each is imported where it is first used: `from llmlib.parallel import run_workers` is quick.
+"""
+
+from importlib import import_module
+
+_HOMES = {
+    "launch": ("WorkerFailed", "joined", "process_device", "run_workers"),
+}
+_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str):
+    if name not in _MODULES:
+        raise AttributeError(f"module 'llmlib.parallel' has no attribute {name!r}; it has {', '.join(__all__)}.")
+    return getattr(import_module(f"llmlib.parallel.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
