@@ -7,13 +7,31 @@
 // and, before or after this script, one classic script a kind of figure that registers its module's text:
 //   (window.bookWidgets ??= {})["bpe_merges"] = "const … export default { render, address: ['step', …] }";
 //
-// `render({ model, el })` gets a model with get, set, on, off and save_changes, as in a notebook. The traits named in
+// `render({ model, el })` gets a model with get, set, on, off and save_changes, as in a notebook, and with
+// load(file), which promises what a classic script beside this one puts into window.bookParts[file]. The traits named in
 // `address` are read from, and written to, the page's address: #fig-bpe-merges?step=3. If anything fails, the fallback stays.
 (() => {
   const MAX_ADDRESS = 1500; // characters; what is longer is left out of the address
+  const here = document.currentScript?.src ?? ""; // "" in a page of one file, which holds all that it needs
   const modules = {}; // name -> promise of the module, shared by all its figures
   const live = new Map(); // the figure's box -> {model, address, initial}
   const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+
+  const loading = {}; // file -> promise of what the script registers: the parts of a model, when a figure asks for them
+  function loadPart(file) {
+    loading[file] ??= new Promise((resolve, reject) => {
+      const script = document.createElement("script");
+      script.src = new URL(`${file}.js`, here);
+      script.onload = () => resolve(window.bookParts[file]);
+      script.onerror = () => {
+        delete loading[file]; // so that it can be tried again
+        script.remove();
+        reject(new Error("A file of the model could not be loaded; check the connection, and try again."));
+      };
+      document.head.append(script);
+    });
+    return loading[file];
+  }
 
   function makeModel(state, onSave) {
     const listeners = {};
@@ -27,6 +45,7 @@
         emit("change");
       },
       save_changes: onSave,
+      load: here ? loadPart : undefined,
       on: (event, callback) => (listeners[event] ??= new Set()).add(callback),
       off: (event, callback) => (callback ? listeners[event]?.delete(callback) : delete listeners[event]),
     };

@@ -32,8 +32,7 @@ def module_source(name: str) -> str:
     import, an export or a declaration that is not understood, a name that is imported but not exported, or one declared
     twice.
     """
-    order: list[str] = []
-    _collect(name, (), order)
+    order = joined_modules(name)
     owner: dict[str, str] = {}
     for module in order:
         for declared in _DECLARED.findall(_read(module)):
@@ -43,6 +42,17 @@ def module_source(name: str) -> str:
                 )
             owner[declared] = module
     return "\n".join(f"// {module}.js\n{_IMPORT.sub('', _read(module))}" for module in order)
+
+
+def joined_modules(name: str) -> list[str]:
+    """Name the modules that `module_source(name)` joins, in order: `name` last.
+
+    >>> joined_modules("tiles")
+    ['frame', 'tiles']
+    """
+    order: list[str] = []
+    _collect(name, (), order)
+    return order
 
 
 def css_source() -> str:

@@ -13,7 +13,8 @@ import sphinx_design
 from sphinx.errors import ExtensionError
 
 from llmlib.widgets.modules import css_source, host_source
-from llmlib.widgets.page import registration
+from llmlib.widgets.page import registration, runs_model
+from llmlib.widgets.page_model import model_scripts
 
 from . import stylesheets
 from .fonts import write_equation_styles
@@ -47,6 +48,7 @@ def figure_scripts(names):
     """The scripts of the figures `names`: {file name under _static/widgets: text}, the host among them.
 
     Each is a classic script that hands the text of a figure's module to the host: from disk, no module would load.
+    Where a figure runs the book's model, the model's scripts are among them; the host loads them when a reader asks.
     Raises ExtensionError, naming the figure, where the package has none of that name.
     """
     if not names:
@@ -57,13 +59,15 @@ def figure_scripts(names):
             scripts[f"{name}.js"] = registration(name) + "\n"
         except (FileNotFoundError, ValueError) as error:
             raise ExtensionError(f"A page shows the figure {name!r}, which cannot be put on it: {error}") from error
+    if any(map(runs_model, names)):
+        scripts |= model_scripts()
     return scripts
 
 
-def remove_unused(out, pages):
-    """Removes from `_static` each file that no page and no kept style refers to."""
+def remove_unused(out, pages, kept=KEPT):
+    """Removes from `_static` each file that no page refers to and that is not among the `kept`."""
     static = out / "_static"
-    used = {name for html in pages.values() for name in re.findall(r'_static/([^"?#]+)', html)} | KEPT
+    used = {name for html in pages.values() for name in re.findall(r'_static/([^"?#]+)', html)} | kept
     used |= {"favicon.svg", "logo.svg"}
     for path in sorted(static.rglob("*"), reverse=True):
         name = path.relative_to(static).as_posix()
@@ -115,11 +119,12 @@ def write_assets(app, exception):
         write_equation_styles(root / "node_modules/katex", static, collector.characters, everything)
 
     (static / "widgets").mkdir(exist_ok=True)
-    for name, text in figure_scripts(widgets_in(everything)).items():
+    figures = figure_scripts(widgets_in(everything))
+    for name, text in figures.items():
         (static / "widgets" / name).write_text(text, "utf-8")
     for name in ("book.js", "code.js", "search.js"):
         (static / name).write_text(
             stylesheets.minified_script((root / "book/assets" / name).read_text("utf-8")), "utf-8"
         )
     write_entrance(app, out)
-    remove_unused(out, pages)
+    remove_unused(out, pages, KEPT | {f"widgets/{name}" for name in figures})
