@@ -15,9 +15,11 @@ from llmlib.decoding import (
     Sampling,
     accept_draft,
     beam_search,
+    distinct_share,
     expected_tokens,
     greedy,
     min_p,
+    repeated_share,
     repetition_penalty,
     sample,
     temperature,
@@ -445,3 +447,32 @@ def test_expected_tokens_is_what_independent_acceptances_give():
     average = 1 + lucky.long().cumprod(dim=1).sum(dim=1).double().mean().item()
     assert expected_tokens(a, ahead) == pytest.approx(average, abs=0.02)  # 4 deviations of the mean
     assert expected_tokens(1.0, 4) == 5
+
+
+# --------------------------------------------------------------------------------------------------------- measures
+
+
+def test_shares_of_runs_are_those_counted_by_hand_and_the_slow_way():
+    assert repeated_share("ababab", 2) == pytest.approx(3 / 5)  # ab, ba, then both again, and ab once more
+    assert repeated_share("abc", 4) == repeated_share([], 1) == 0.0
+    random = torch.Generator().manual_seed(0)
+    for n in (1, 2, 3):
+        for _ in range(40):
+            sizes = torch.randint(1, 9, (3,), generator=random).tolist()
+            texts = [torch.randint(0, 3, (size,), generator=random).tolist() for size in sizes]
+            runs = [tuple(text[i : i + n]) for text in texts for i in range(len(text)) if i + n <= len(text)]
+            again = sum(runs[i] in runs[:i] for i in range(len(runs)))
+            if runs:
+                assert distinct_share(texts, n) == pytest.approx(1 - again / len(runs))
+            of_one = [tuple(texts[0][i : i + n]) for i in range(len(texts[0]) - n + 1)]
+            seen_before = sum(of_one[i] in of_one[:i] for i in range(len(of_one)))
+            assert repeated_share(texts[0], n) == pytest.approx(seen_before / len(of_one) if of_one else 0)
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, True])
+def test_a_run_of_no_tokens_is_refused(n):
+    for measure in (repeated_share, distinct_share):
+        with pytest.raises(ValueError, match="it counts the tokens of a run"):
+            measure(["abc"], n)
+    with pytest.raises(ValueError, match="No text has 4 tokens"):
+        distinct_share(["abc", []], 4)

@@ -16,6 +16,7 @@ from llmlib.decoding.choosing import (
     top_k,
     top_p,
 )
+from llmlib.decoding.measures import distinct_share, repeated_share
 from llmlib.decoding.speculative import accept_draft, expected_tokens
 
 __all__ = [
@@ -26,9 +27,11 @@ __all__ = [
     "Sampling",
     "accept_draft",
     "beam_search",
+    "distinct_share",
     "expected_tokens",
     "greedy",
     "min_p",
+    "repeated_share",
     "repetition_penalty",
     "sample",
     "temperature",
