@@ -217,6 +217,10 @@ def test_logits_that_are_no_numbers_are_refused(bad, choose):
         (lambda: Sampling(temperature=-0.1), "temperature is -0.1; it is 0"),
         (lambda: Sampling(temperature=math.nan), "temperature is nan"),
         (lambda: Sampling(top_k=0), "k is 0; it counts"),
+        (lambda: Sampling(top_k=-1), "k is -1; it counts"),
+        (lambda: Sampling(top_p=math.nan), "p is nan; the probability"),
+        (lambda: Sampling(min_p=math.nan), "p is nan; it is a fraction"),
+        (lambda: Sampling(repetition_penalty=math.inf), "penalty is inf; it is above 0"),
         (lambda: Sampling(top_k=2.0), "k is 2.0; it counts"),
         (lambda: Sampling(top_p=0), "p is 0; the probability to keep is above 0"),
         (lambda: Sampling(top_p=1.01), "p is 1.01; the probability"),
@@ -380,8 +384,9 @@ def test_searches_that_mean_nothing_are_refused_in_a_sentence(keywords, sentence
 
 
 def test_a_search_refuses_logits_that_are_no_numbers():
-    with pytest.raises(ValueError, match="NaN"):
-        beam_search(torch.tensor([0.0, math.nan]), None, 2, 3)
+    for bad in ([0.0, math.nan], [0.0, math.inf], [-math.inf, -math.inf]):
+        with pytest.raises(ValueError, match="NaN or infinity, or rule out every token"):
+            beam_search(torch.tensor(bad), None, 2, 3)
     with pytest.raises(ValueError, match="NaN"):
         beam_search(torch.zeros(2), lambda parents, tokens: torch.full((len(tokens), 2), math.nan), 2, 3)
 
