@@ -127,7 +127,8 @@ class Decoder:
 
     A step of a small model is so short that the time goes into starting operations, not into doing them. So this one
     starts few: it writes into memory taken once, adds in place, and lets the query heads that share a head of keys be
-    the rows of one attention. That is done for float32 on a CPU; any other model takes `decode_step`.
+    the rows of one attention. That is done for float32 on a CPU; any other model, and one that
+    is cut over several processes, takes `decode_step`.
 
     >>> model = Transformer(ModelConfig(vocab_size=50, context=8, width=16, layers=2, heads=2))
     >>> cache = KVCache(model.config)
@@ -140,6 +141,7 @@ class Decoder:
         self.model, self.cache = model, cache
         weight = model.head.weight
         self._plain = (weight.dtype, weight.device.type, cache.memory.dtype) != (torch.float32, "cpu", torch.float32)
+        self._plain |= type(model.head) is not torch.nn.Linear  # a model whose layers are cut over processes
         self._batch, self._padding = 0, None  # what it is prepared for
 
     def _prepare(self) -> None:

@@ -8,6 +8,16 @@ from importlib import import_module
 
 _HOMES = {
     "launch": ("WorkerFailed", "joined", "process_device", "run_workers"),
+    "tensor": ("ColumnLinear", "RowLinear", "f_copy", "g_sum", "gather_columns", "own_rows", "whole_rows"),
+    "vocabulary": ("VocabularyEmbedding", "VocabularyHead", "vocabulary_cross_entropy"),
+    "engines": ("dtensor_transformer", "whole_dtensors"),
+    "sharding": (
+        "clip_split_gradients",
+        "gathered_weights",
+        "shard_transformer",
+        "sharded_config",
+        "split_loss_sum",
+    ),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted(_MODULES)

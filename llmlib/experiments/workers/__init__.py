@@ -1,0 +1,1 @@
+"""What the processes of the chapter on parallelism do: functions for `run_workers`, which have to stand in a module."""
