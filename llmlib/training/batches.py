@@ -132,15 +132,16 @@ class DocumentBatches:
             if epoch == len(self._epochs):
                 self._epochs.append(self._epoch(epoch))
             if n < len(self._epochs[epoch]):
-                return self._batch(self._epochs[epoch][n])
+                return self.batch_of(self._epochs[epoch][n])
             n -= len(self._epochs[epoch])
         raise AssertionError("an epoch holds at least one batch")
 
     def __iter__(self) -> Iterator[Batch]:
         """Every document once."""
-        return (self._batch(documents) for documents in self._epoch(0))
+        return (self.batch_of(documents) for documents in self._epoch(0))
 
-    def _batch(self, documents: np.ndarray) -> Batch:
+    def batch_of(self, documents: np.ndarray) -> Batch:
+        """These documents, by their number in the stream from 0 on, a row each."""
         lengths = self.lengths[documents]
         inputs = torch.full((len(documents), int(lengths.max())), self.end_of_text)
         targets = torch.full_like(inputs, IGNORED)

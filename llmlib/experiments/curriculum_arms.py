@@ -1,0 +1,158 @@
+"""Which runs the curriculum experiment makes: the arms, their scale, and the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from llmlib.experiments.curriculum_corpus import DIALS
+from llmlib.model import ModelConfig
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to train: in which condition, on which difficulty, in which order, how paced."""
+
+    condition: str  # clean, noisy, or short: fewer tokens
+    measure: str = "none"
+    pacing: str = "all"
+    hard_first: bool = False
+    softness: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """>>> Arm("clean", "length", "root", hard_first=True).name
+        'length, root, hard first'
+        """
+        parts = [self.measure, self.pacing, "hard first" * self.hard_first, "soft" * (self.softness > 0)]
+        return "uniform" if self.pacing == "all" else ", ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True)
+class Run:
+    """An arm with its learning rate and seed; `purpose` is "tune" or "test"."""
+
+    purpose: str
+    seed: int
+    arm: Arm
+    learning_rate: float
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """By which a record knows its run, as text."""
+        parts = (self.purpose, self.seed, *asdict(self.arm).values(), f"{self.learning_rate:g}")
+        return tuple(str(part) for part in parts)
+
+
+KEY = ("purpose", "seed", *(field.name for field in fields(Arm)), "learning_rate")
+MEASURED = (
+    "share",
+    "tokens",
+    "steps",
+    "flops",
+    "competence",
+    *(f"loss_{part}" for part in DIALS),
+    "loss_all",
+    "seconds",
+)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large everything is."""
+
+    size: ModelConfig
+    reference: ModelConfig
+    reference_steps: int
+    stories: int  # in the corpus
+    tokenizer_stories: int
+    held_out_stories: int  # of all difficulties together
+    tokens: int  # that a run reads
+    learning_rates: tuple[float, ...]
+    tuning_seeds: tuple[int, ...]
+    seeds: tuple[int, ...]
+    moments: tuple[float, ...] = (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)  # shares of the tokens
+    stories_a_step: int = 2
+    steps_a_pool: int = 8  # among whose stories like lengths are put together, so that little is padded
+    growing: float = 0.5  # T, as a share of the tokens
+    start: float = 0.01  # c0
+    noise: float = 0.3  # share of the stories, in the noisy condition
+    short: float = 0.4  # share of the tokens, in the short condition
+
+
+FULL = Scale(
+    size=ModelConfig(vocab_size=512, context=1024, width=32, layers=1, heads=2),
+    reference=ModelConfig(vocab_size=512, context=1024, width=16, layers=1, heads=1),
+    reference_steps=300,
+    stories=3_000,
+    tokenizer_stories=2_000,
+    held_out_stories=90,
+    tokens=320_000,
+    learning_rates=(2.5e-3, 5e-3, 1e-2),
+    tuning_seeds=(90, 91),
+    seeds=(0, 1, 2, 3, 4),
+)
+TRIAL = Scale(
+    size=ModelConfig(vocab_size=300, context=1024, width=8, layers=1, heads=1),
+    reference=ModelConfig(vocab_size=300, context=1024, width=8, layers=1, heads=1),
+    reference_steps=3,
+    stories=60,
+    tokenizer_stories=30,
+    held_out_stories=6,
+    tokens=12_000,
+    learning_rates=(1e-2, 2e-2),
+    tuning_seeds=(90,),
+    seeds=(0,),
+    moments=(0.5, 1.0),
+)
+
+MEASURES = ("length", "rarity", "perplexity", "depth")
+ARMS = (  # first those that the chapter cannot do without, so that the end of each seed is the least missed
+    Arm("clean"),
+    *(Arm("clean", measure, "root") for measure in (*MEASURES, "random")),
+    Arm("clean", "length", "root", hard_first=True),
+    Arm("short"),
+    *(Arm("short", measure, "root") for measure in ("length", "rarity", "perplexity", "random")),
+    Arm("short", "length", "root", hard_first=True),
+    Arm("noisy"),
+    *(Arm("noisy", measure, "root") for measure in ("length", "rarity", "perplexity")),
+    Arm("noisy", "perplexity", "root", hard_first=True),
+    *(Arm("clean", measure, "linear") for measure in MEASURES),
+    Arm("clean", "length", "step"),
+    Arm("clean", "length", "root", softness=0.1),
+)
+TUNED = {  # by condition: training without a curriculum, and one with
+    condition: (Arm(condition), Arm(condition, "length", "root")) for condition in ("clean", "short")
+}
+
+
+def tuned(runs: Mapping[tuple[str, ...], Sequence[Mapping]], arm: Arm, scale: Scale) -> float:
+    """The learning rate of the grid with the lowest last loss, on average over the tuning seeds."""
+
+    def loss(rate: float) -> float:
+        keys = [Run("tune", seed, arm, rate).key for seed in scale.tuning_seeds]
+        return float(np.mean([float(runs[key][-1]["loss_all"]) for key in keys]))
+
+    return min(scale.learning_rates, key=loss)
+
+
+def tuning_runs(scale: Scale) -> list[Run]:
+    """Training with and without a curriculum over the same grid, at both lengths."""
+    arms = [arm for pair in TUNED.values() for arm in pair]
+    return [
+        Run("tune", seed, arm, rate) for seed in scale.tuning_seeds for arm in arms for rate in scale.learning_rates
+    ]
+
+
+def compared_runs(runs: Mapping[tuple[str, ...], Sequence[Mapping]], scale: Scale) -> Iterator[Run]:
+    """Seed after seed all arms, so that what is finished is balanced.
+
+    Each has the rate that was best without a curriculum or with one, whichever it is; noisy ones that of clean ones.
+    """
+    rates = {condition: [tuned(runs, arm, scale) for arm in pair] for condition, pair in TUNED.items()}
+    for seed in scale.seeds:
+        for arm in ARMS:
+            without, within = rates["short" if arm.condition == "short" else "clean"]
+            yield Run("test", seed, arm, without if arm.measure in ("none", "random") else within)
