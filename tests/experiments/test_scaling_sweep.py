@@ -1,0 +1,178 @@
+"""The sweep on its trial plan: it resumes, loses at most a killed run, and a row trained again is that row."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from llmlib.corpus import StoryWorld, stories
+from llmlib.experiments import scaling_sweep
+from llmlib.experiments.scaling_sweep import (
+    CONTEXT,
+    HELD_OUT_SEED,
+    SWEEP,
+    TRIAL,
+    Run,
+    again,
+    batch_of,
+    fitted_rate,
+    grid_jobs,
+    held_out,
+    measure,
+    read_runs,
+    sweep,
+    sweep_tokenizer,
+    training_batches,
+    tuning_jobs,
+    write_runs,
+)
+from llmlib.model import Transformer
+from llmlib.training import IGNORED, evaluate
+
+CLOCK = {"seconds": 0.0, "date": ""}
+
+
+def timeless(runs: list[Run]) -> list[Run]:
+    return [replace(run, **CLOCK) for run in runs]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    return folder, sweep(folder, TRIAL, processes=1)
+
+
+def test_what_was_killed_is_made_anew_and_nothing_else(swept, tmp_path, monkeypatch):
+    _, whole = swept
+    train_job, made = scaling_sweep.train_job, []
+
+    def killed(job, held):
+        if len(made) == 4:
+            raise KeyboardInterrupt
+        made.append(job.key)
+        return train_job(job, held)
+
+    monkeypatch.setattr(scaling_sweep, "train_job", killed)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(tmp_path, TRIAL, processes=1)
+    assert [run.key for run in read_runs(tmp_path / "runs.csv")] == made
+    with open(tmp_path / "runs.csv", "a", encoding="utf-8") as file:
+        file.write("grid-4760-2k-0,grid,47")  # as if it had been killed while writing
+    made[:] = made * 0
+    monkeypatch.setattr(scaling_sweep, "train_job", lambda job, held: made.append(job.key) or train_job(job, held))
+    resumed = sweep(tmp_path, TRIAL, processes=1)
+    assert len(made) == len(whole) - 4
+    assert timeless(resumed) == timeless(whole)
+    assert timeless(read_runs(tmp_path / "runs.csv")) == timeless(whole)
+    made.clear()
+    sweep(tmp_path, TRIAL, processes=1)
+    assert made == []
+
+
+def test_two_at_a_time_make_the_same_runs(swept, tmp_path):
+    _, whole = swept
+    few = [run for run in whole if run.stage == "tune"] + [run for run in whole if run.stage == "grid"][:1]
+    write_runs(tmp_path / "runs.csv", few)
+    assert timeless(sweep(tmp_path, TRIAL, processes=2)) == timeless(whole)
+
+
+def test_a_row_trained_again_is_that_row(swept):
+    _, whole = swept
+    for run in (whole[0], whole[-1]):
+        assert timeless([again(run.key, TRIAL, whole)]) == timeless([run])
+    with pytest.raises(ValueError, match=r"no run 'grid-1'; it has tune-4760-"):
+        again("grid-1", TRIAL, whole)
+
+
+def test_numbers_of_a_run_are_what_they_say(swept):
+    _, whole = swept
+    run = next(run for run in whole if run.stage == "grid")
+    size = next(size for size in TRIAL.sizes if size.count_parameters() == run.N)
+    batches, rows = training_batches(run.D, run.seed)
+    assert (run.D, run.steps, run.stories_a_step) == (sum(batch.tokens for batch in batches), len(batches), rows)
+    assert run.C == 6 * run.N * run.D
+    assert run.N_without_embedding == size.count_parameters(embeddings=False)
+    lengths = [int(n) for batch in batches for n in (batch.targets != IGNORED).sum(1)]
+    assert run.exact_flops == round(sum(n * size.train_flops(n) for n in lengths))
+    assert run.excess > 5 * run.excess_error > 0
+
+
+def test_the_grid_meets_at_the_same_compute():
+    jobs = [job for job in grid_jobs(SWEEP, lambda N: 0.01) if job.stage == "grid"]
+    computes = np.array([6 * job.size.count_parameters() * job.tokens for job in jobs])
+    level = np.log2(computes / SWEEP.first_flops)
+    assert np.abs(level - level.round()).max() < 1e-4
+    assert len(jobs) >= 30
+    assert {job.seed for job in jobs} == {0, 1}
+    assert len({job.key for job in jobs}) == len(jobs)
+    assert [job.expected_seconds for job in jobs] == sorted(job.expected_seconds for job in jobs)
+
+
+def test_the_rate_is_the_power_law_through_the_parabolas():
+    """Losses that are parabolas in ln rate, lowest at 3 / sqrt(N): that law comes back."""
+    tuned = [
+        replace(blank, N=N, learning_rate=rate, loss=2 + np.log(rate / (3 / N**0.5)) ** 2)
+        for N in (10_000, 90_000)
+        for rate in (0.005, 0.01, 0.02, 0.04, 0.08)
+    ]
+    rate_at = fitted_rate(tuned)
+    assert rate_at(10_000) == pytest.approx(0.03, rel=0.01)
+    assert rate_at(1_000_000) == pytest.approx(0.003, rel=0.01)
+    at_the_edge = [replace(run, loss=run.learning_rate) for run in tuned]  # the lowest rate is best
+    assert fitted_rate(at_the_edge)(10_000) == pytest.approx(0.005, rel=0.01)
+
+
+blank = Run("", "tune", 1, 1, 1, 6, 6, 1, 1, 1, 0, 0.1, 1, 1, 2.0, 1.0, 0.1, "", 1.0, "", "")
+
+
+def test_excess_and_facts_against_the_slow_way():
+    """A model that knows nothing: every fact costs ln V a token, and the excess is the loss less the stories' own."""
+    n, torch_size = 12, TRIAL.sizes[0]
+    on = held_out(n)
+    model = Transformer(torch_size)
+    torch.nn.init.zeros_(model.embedding.weight)
+    numbers = measure(model, on)
+    coder, drawn = sweep_tokenizer(), list(stories(HELD_OUT_SEED, n))
+    tokens = sum(len(coder.encode(story.text)) + 1 for story in drawn)
+    assert numbers["loss"] == pytest.approx(np.log(512), abs=1e-4)
+    floor = -sum(story.log_prob for story in drawn) / tokens
+    assert numbers["excess"] == pytest.approx(np.log(512) - floor, abs=1e-4)
+    assert numbers["loss"] == pytest.approx(evaluate(model, on.batches), abs=1e-4)
+
+    sums, counts = np.zeros(11), np.zeros(11)
+    for story in drawn:
+        ids, at = coder.encode(story.text), 0
+        ends = [at := at + len(coder.token_bytes(id_)) for id_ in ids]
+        for span in story.facts:
+            if span.first:
+                touched = [k for k, end in enumerate(ends) if end > span.start and (k == 0 or ends[k - 1] < span.end)]
+                octave = min(10, int(np.log2(span.fact.rank)))
+                sums[octave] += len(touched) * np.log(512)
+                counts[octave] += 1
+    with np.errstate(invalid="ignore"):
+        expected = sums / counts
+    np.testing.assert_allclose([float(x) for x in numbers["facts"].split()], expected, atol=2e-3)
+
+
+def test_batches_are_whole_stories_each_once():
+    batches, rows = training_batches(600_000, seed=1)
+    assert rows == 2
+    assert all(len(batch.inputs) <= 2 for batch in batches)
+    first = [tuple(row[row != IGNORED].tolist()) for batch in batches for row in batch.targets]
+    assert len(set(first)) == len(first)
+    end = sweep_tokenizer().special_tokens["<|endoftext|>"]
+    assert all(row[-1] == end or len(row) == CONTEXT for row in first)
+    assert 600_000 <= sum(map(len, first)) < 600_000 + CONTEXT
+    assert batch_of([[1, 2, 3], [4, 5]]).targets.tolist() == [[2, 3], [5, IGNORED]]
+
+
+def test_the_trial_is_about_seconds_and_the_plan_about_an_hour():
+    for plan, least, most in ((TRIAL, 0, 5), (SWEEP, 600, 7200)):
+        jobs = [*tuning_jobs(plan), *grid_jobs(plan, lambda N: 0.01)]
+        assert least < sum(job.expected_seconds for job in jobs) < most
+
+
+def test_held_out_stories_are_the_worlds():
+    assert len(held_out(12).floors) == 12
+    assert 60 < np.mean(held_out(12).floors) < 160 > StoryWorld().entropy()
