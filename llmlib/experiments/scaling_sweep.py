@@ -89,7 +89,7 @@ TRIAL = Plan(
 
 
 @dataclass(frozen=True)
-class Job:
+class SweepJob:
     """One run to make. `stage`: "tune" (for the learning rate), "grid", or "check" (of the learning rate)."""
 
     stage: str
@@ -111,7 +111,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Run:
+class SweepRun:
     """One run that was made, a row of the table. Losses are on stories that no run was trained on, nats per token."""
 
     key: str
@@ -148,14 +148,16 @@ def _tokens_at(plan: Plan, i: int, j: int) -> int:
     return round(plan.first_flops * 2 ** (i + j) / (6 * plan.sizes[i].count_parameters()))
 
 
-def tuning_jobs(plan: Plan) -> list[Job]:
-    return [Job("tune", plan.sizes[i], _tokens_at(plan, i, 0), 0, rate) for i, rates in plan.tuned for rate in rates]
+def tuning_jobs(plan: Plan) -> list[SweepJob]:
+    return [
+        SweepJob("tune", plan.sizes[i], _tokens_at(plan, i, 0), 0, rate) for i, rates in plan.tuned for rate in rates
+    ]
 
 
-def grid_jobs(plan: Plan, rate_at: Callable[[int], float]) -> list[Job]:
+def grid_jobs(plan: Plan, rate_at: Callable[[int], float]) -> list[SweepJob]:
     """The grid, the cheapest runs first: stopped early, it still covers all amounts of the small sizes."""
     jobs = [
-        Job(stage, plan.sizes[i], _tokens_at(plan, i, j), seed, factor * rate_at(plan.sizes[i].count_parameters()))
+        SweepJob(stage, plan.sizes[i], _tokens_at(plan, i, j), seed, factor * rate_at(plan.sizes[i].count_parameters()))
         for i in range(len(plan.sizes))
         for j in range(plan.levels[i])
         for stage, seed, factor in (("grid", 0, 1), ("grid", 1, 1), ("check", 0, 0.5), ("check", 0, 2))
@@ -164,7 +166,7 @@ def grid_jobs(plan: Plan, rate_at: Callable[[int], float]) -> list[Job]:
     return sorted(jobs, key=lambda job: job.expected_seconds)
 
 
-def fitted_rate(runs: Sequence[Run]) -> Callable[[int], float]:
+def fitted_rate(runs: Sequence[SweepRun]) -> Callable[[int], float]:
     """The learning rate for N parameters: at each tuned size the lowest point of a parabola through the best rate and
     its neighbours (over ln rate), and through these optima a power law in N by least squares."""
     optima = []
@@ -183,14 +185,14 @@ def fitted_rate(runs: Sequence[Run]) -> Callable[[int], float]:
 # One run -----------------------------------------------------------------------------------------------------------
 
 
-def encoded(texts: Sequence[Story]) -> list[list[int]]:
+def encoded_stories(texts: Sequence[Story]) -> list[list[int]]:
     """Each story's ids, with END_OF_TEXT before and after it."""
     coder = sweep_tokenizer()
     end = coder.special_tokens[END_OF_TEXT]
     return [[end, *coder.encode(story.text), end] for story in texts]
 
 
-def batch_of(rows: Sequence[Sequence[int]]) -> Batch:
+def story_batch(rows: Sequence[Sequence[int]]) -> Batch:
     """Whole stories as rows, padded to the longest."""
     T = max(map(len, rows)) - 1
     inputs, targets = torch.zeros(len(rows), T, dtype=torch.long), torch.full((len(rows), T), IGNORED)
@@ -209,7 +211,7 @@ def training_batches(tokens: int, seed: int) -> tuple[list[Batch], int]:
     rows_a_step = max(1, round(math.sqrt(tokens / 250_000)))
     rows, left = [], tokens
     for story in stories(FIRST_SEED + seed):
-        (row,) = encoded([story])
+        (row,) = encoded_stories([story])
         row = row[: CONTEXT + 1]
         rows.append(row)
         left -= len(row) - 1
@@ -220,7 +222,7 @@ def training_batches(tokens: int, seed: int) -> tuple[list[Batch], int]:
         near = sorted(rows[start : start + pool], key=len)
         batches += [near[k : k + rows_a_step] for k in range(0, len(near), rows_a_step)]
     order = np.random.default_rng(seed).permutation(len(batches))
-    return [batch_of(batches[k]) for k in order], rows_a_step
+    return [story_batch(batches[k]) for k in order], rows_a_step
 
 
 @dataclass
@@ -233,13 +235,13 @@ class HeldOut:
 
 
 @lru_cache(maxsize=1)
-def held_out(n: int) -> HeldOut:
+def held_out_set(n: int) -> HeldOut:
     """n stories that no run is trained on, in batches of like length."""
     coder, drawn = sweep_tokenizer(), list(stories(HELD_OUT_SEED, n))
-    pairs = sorted(zip(encoded(drawn), drawn, strict=True), key=lambda pair: len(pair[0]))
+    pairs = sorted(zip(encoded_stories(drawn), drawn, strict=True), key=lambda pair: len(pair[0]))
     pairs = [(row, story) for row, story in pairs if len(row) <= CONTEXT + 1]
     result = HeldOut(
-        [batch_of([row for row, _ in pairs[k : k + 8]]) for k in range(0, len(pairs), 8)],
+        [story_batch([row for row, _ in pairs[k : k + 8]]) for k in range(0, len(pairs), 8)],
         [-story.log_prob for _, story in pairs],
     )
     for s, (row, story) in enumerate(pairs):
@@ -252,7 +254,7 @@ def held_out(n: int) -> HeldOut:
     return result
 
 
-def measure(model: Transformer, on: HeldOut) -> dict:
+def measure_on(model: Transformer, on: HeldOut) -> dict:
     """Loss, excess over the floor and its error (nats per token), and nats per fact by octave of its rank."""
     rows = [row for batch in on.batches for row in token_losses(model, batch).double().numpy()]
     nats, tokens = np.array([row.sum() for row in rows]), sum(batch.tokens for batch in on.batches)
@@ -273,7 +275,7 @@ def measure(model: Transformer, on: HeldOut) -> dict:
     }
 
 
-def train_job(job: Job, held_out_stories: int) -> Run:
+def train_job(job: SweepJob, held_out_stories: int) -> SweepRun:
     """Makes one run, on one thread: the same job gives the same run."""
     torch.set_num_threads(1)
     started, size = time.perf_counter(), job.size
@@ -289,11 +291,11 @@ def train_job(job: Job, held_out_stories: int) -> Run:
         flops += sum(size.train_flops(length) * length for length in lengths)
     N, D = size.count_parameters(), trainer.tokens
     model.eval()
-    return Run(
+    return SweepRun(
         key=job.key, stage=job.stage, N=N, N_without_embedding=size.count_parameters(embeddings=False), D=D,
         C=6 * N * D, exact_flops=round(flops), width=size.width, layers=size.layers, heads=size.heads,
         seed=job.seed, learning_rate=job.learning_rate, stories_a_step=rows_a_step, steps=len(batches),
-        **measure(model, held_out(held_out_stories)),
+        **measure_on(model, held_out_set(held_out_stories)),
         seconds=round(time.perf_counter() - started, 1), hardware=hardware(), date=date.today().isoformat(),
     )  # fmt: skip
 
@@ -301,22 +303,22 @@ def train_job(job: Job, held_out_stories: int) -> Run:
 # The sweep ---------------------------------------------------------------------------------------------------------
 
 
-def read_runs(path: Path) -> list[Run]:
+def read_runs(path: Path) -> list[SweepRun]:
     """The finished runs; a line that an interruption cut short is left out."""
     if not path.exists():
         return []
     kinds = {"int": int, "float": float, "str": str}
     lines = path.read_text("utf-8").splitlines(keepends=True)
     whole = [line for line in lines if line.endswith("\n")]
-    kind_of = {name: kinds[entry.type] for name, entry in Run.__dataclass_fields__.items()}
-    return [Run(**{name: kind_of[name](value) for name, value in row.items()}) for row in csv.DictReader(whole)]
+    kind_of = {name: kinds[entry.type] for name, entry in SweepRun.__dataclass_fields__.items()}
+    return [SweepRun(**{name: kind_of[name](value) for name, value in row.items()}) for row in csv.DictReader(whole)]
 
 
-def write_runs(path: Path, runs: Sequence[Run]) -> None:
+def write_runs(path: Path, runs: Sequence[SweepRun]) -> None:
     """All of the table, in one step: whoever reads it finds the old one or the new one."""
     beside = path.with_name(path.name + ".new")
     with open(beside, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(Run.__dataclass_fields__), lineterminator="\n")
+        writer = csv.DictWriter(file, list(SweepRun.__dataclass_fields__), lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(run) for run in runs)
         file.flush()
@@ -324,7 +326,7 @@ def write_runs(path: Path, runs: Sequence[Run]) -> None:
     beside.replace(path)
 
 
-def _made(jobs: Sequence[Job], plan: Plan, processes: int) -> Iterator[Run]:
+def _made(jobs: Sequence[SweepJob], plan: Plan, processes: int) -> Iterator[SweepRun]:
     """The runs as they end: `processes` at a time, each on one thread."""
     if processes == 1:
         yield from (train_job(job, plan.held_out) for job in jobs)
@@ -338,7 +340,7 @@ def _made(jobs: Sequence[Job], plan: Plan, processes: int) -> Iterator[Run]:
             raise
 
 
-def sweep(folder: Path, plan: Plan = SWEEP, processes: int = 2) -> list[Run]:
+def run_sweep(folder: Path, plan: Plan = SWEEP, processes: int = 2) -> list[SweepRun]:
     """Makes every run of the plan that `runs.csv` lacks, and returns all, in the plan's order."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "runs.csv"
@@ -350,7 +352,7 @@ def sweep(folder: Path, plan: Plan = SWEEP, processes: int = 2) -> list[Run]:
         bar_format="{percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}",
     ) as progress:
 
-        def make(jobs: list[Job]) -> list[Run]:
+        def make(jobs: list[SweepJob]) -> list[SweepRun]:
             seconds = {job.key: job.expected_seconds for job in jobs}
             progress.update(sum(seconds[key] for key in done.keys() & seconds.keys()))
             for run in _made([job for job in jobs if job.key not in done], plan, processes):
@@ -366,7 +368,7 @@ def sweep(folder: Path, plan: Plan = SWEEP, processes: int = 2) -> list[Run]:
     return runs
 
 
-def again(key: str, plan: Plan, recorded: Sequence[Run]) -> Run:
+def train_again(key: str, plan: Plan, recorded: Sequence[SweepRun]) -> SweepRun:
     """Trains one recorded row anew."""
     tuned = [run for run in recorded if run.stage == "tune"]
     jobs = {job.key: job for job in [*tuning_jobs(plan), *(grid_jobs(plan, fitted_rate(tuned)) if tuned else [])]}
@@ -385,10 +387,10 @@ def main() -> None:
     plan = TRIAL if given.trial else SWEEP
     if given.row:
         recorded = read_runs(given.folder / "runs.csv")
-        for run in [*(run for run in recorded if run.key == given.row), again(given.row, plan, recorded)]:
+        for run in [*(run for run in recorded if run.key == given.row), train_again(given.row, plan, recorded)]:
             print(",".join(map(str, asdict(run).values())))
     else:
-        sweep(given.folder, plan, given.processes)
+        run_sweep(given.folder, plan, given.processes)
 
 
 if __name__ == "__main__":

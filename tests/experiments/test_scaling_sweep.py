@@ -13,16 +13,16 @@ from llmlib.experiments.scaling_sweep import (
     HELD_OUT_SEED,
     SWEEP,
     TRIAL,
-    Run,
-    again,
-    batch_of,
+    SweepRun,
     fitted_rate,
     grid_jobs,
-    held_out,
-    measure,
+    held_out_set,
+    measure_on,
     read_runs,
-    sweep,
+    run_sweep,
+    story_batch,
     sweep_tokenizer,
+    train_again,
     training_batches,
     tuning_jobs,
     write_runs,
@@ -33,14 +33,14 @@ from llmlib.training import IGNORED, evaluate
 CLOCK = {"seconds": 0.0, "date": ""}
 
 
-def timeless(runs: list[Run]) -> list[Run]:
+def timeless(runs: list[SweepRun]) -> list[SweepRun]:
     return [replace(run, **CLOCK) for run in runs]
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
-    return folder, sweep(folder, TRIAL, processes=1)
+    return folder, run_sweep(folder, TRIAL, processes=1)
 
 
 def test_what_was_killed_is_made_anew_and_nothing_else(swept, tmp_path, monkeypatch):
@@ -55,18 +55,18 @@ def test_what_was_killed_is_made_anew_and_nothing_else(swept, tmp_path, monkeypa
 
     monkeypatch.setattr(scaling_sweep, "train_job", killed)
     with pytest.raises(KeyboardInterrupt):
-        sweep(tmp_path, TRIAL, processes=1)
+        run_sweep(tmp_path, TRIAL, processes=1)
     assert [run.key for run in read_runs(tmp_path / "runs.csv")] == made
     with open(tmp_path / "runs.csv", "a", encoding="utf-8") as file:
         file.write("grid-4760-2k-0,grid,47")  # as if it had been killed while writing
     made[:] = made * 0
     monkeypatch.setattr(scaling_sweep, "train_job", lambda job, held: made.append(job.key) or train_job(job, held))
-    resumed = sweep(tmp_path, TRIAL, processes=1)
+    resumed = run_sweep(tmp_path, TRIAL, processes=1)
     assert len(made) == len(whole) - 4
     assert timeless(resumed) == timeless(whole)
     assert timeless(read_runs(tmp_path / "runs.csv")) == timeless(whole)
     made.clear()
-    sweep(tmp_path, TRIAL, processes=1)
+    run_sweep(tmp_path, TRIAL, processes=1)
     assert made == []
 
 
@@ -74,15 +74,15 @@ def test_two_at_a_time_make_the_same_runs(swept, tmp_path):
     _, whole = swept
     few = [run for run in whole if run.stage == "tune"] + [run for run in whole if run.stage == "grid"][:1]
     write_runs(tmp_path / "runs.csv", few)
-    assert timeless(sweep(tmp_path, TRIAL, processes=2)) == timeless(whole)
+    assert timeless(run_sweep(tmp_path, TRIAL, processes=2)) == timeless(whole)
 
 
 def test_a_row_trained_again_is_that_row(swept):
     _, whole = swept
     for run in (whole[0], whole[-1]):
-        assert timeless([again(run.key, TRIAL, whole)]) == timeless([run])
+        assert timeless([train_again(run.key, TRIAL, whole)]) == timeless([run])
     with pytest.raises(ValueError, match=r"no run 'grid-1'; it has tune-4760-"):
-        again("grid-1", TRIAL, whole)
+        train_again("grid-1", TRIAL, whole)
 
 
 def test_numbers_of_a_run_are_what_they_say(swept):
@@ -123,16 +123,16 @@ def test_the_rate_is_the_power_law_through_the_parabolas():
     assert fitted_rate(at_the_edge)(10_000) == pytest.approx(0.005, rel=0.01)
 
 
-blank = Run("", "tune", 1, 1, 1, 6, 6, 1, 1, 1, 0, 0.1, 1, 1, 2.0, 1.0, 0.1, "", 1.0, "", "")
+blank = SweepRun("", "tune", 1, 1, 1, 6, 6, 1, 1, 1, 0, 0.1, 1, 1, 2.0, 1.0, 0.1, "", 1.0, "", "")
 
 
 def test_excess_and_facts_against_the_slow_way():
     """A model that knows nothing: every fact costs ln V a token, and the excess is the loss less the stories' own."""
     n, torch_size = 12, TRIAL.sizes[0]
-    on = held_out(n)
+    on = held_out_set(n)
     model = Transformer(torch_size)
     torch.nn.init.zeros_(model.embedding.weight)
-    numbers = measure(model, on)
+    numbers = measure_on(model, on)
     coder, drawn = sweep_tokenizer(), list(stories(HELD_OUT_SEED, n))
     tokens = sum(len(coder.encode(story.text)) + 1 for story in drawn)
     assert numbers["loss"] == pytest.approx(np.log(512), abs=1e-4)
@@ -164,7 +164,7 @@ def test_batches_are_whole_stories_each_once():
     end = sweep_tokenizer().special_tokens["<|endoftext|>"]
     assert all(row[-1] == end or len(row) == CONTEXT for row in first)
     assert 600_000 <= sum(map(len, first)) < 600_000 + CONTEXT
-    assert batch_of([[1, 2, 3], [4, 5]]).targets.tolist() == [[2, 3], [5, IGNORED]]
+    assert story_batch([[1, 2, 3], [4, 5]]).targets.tolist() == [[2, 3], [5, IGNORED]]
 
 
 def test_the_trial_is_about_seconds_and_the_plan_about_an_hour():
@@ -174,5 +174,5 @@ def test_the_trial_is_about_seconds_and_the_plan_about_an_hour():
 
 
 def test_held_out_stories_are_the_worlds():
-    assert len(held_out(12).floors) == 12
-    assert 60 < np.mean(held_out(12).floors) < 160 > StoryWorld().entropy()
+    assert len(held_out_set(12).floors) == 12
+    assert 60 < np.mean(held_out_set(12).floors) < 160 > StoryWorld().entropy()
