@@ -146,14 +146,13 @@ def peak_activations(order: Order) -> list[float]:
     return peaks
 
 
-def needed_by(order: Order, stage: int, action: Action) -> Iterator[tuple[int, Action]]:
+def needed_by(stage: int, action: Action, stages: int, chunks: int = 1) -> Iterator[tuple[int, Action]]:
     """What has to be done before an action may begin, besides the stage's own order: (stage, action) pairs.
 
-    >>> list(needed_by(gpipe(4, 8), 2, Action("B", 5)))
+    >>> list(needed_by(2, Action("B", 5), stages=4))
     [(2, Action(kind='F', micro_batch=5, chunk=0)), (3, Action(kind='B', micro_batch=5, chunk=0))]
     """
-    kind, i, c = action
-    p, v = len(order), _chunks(order)
+    (kind, i, c), p, v = action, stages, chunks
     if kind == "F":
         if (stage, c) != (0, 0):
             yield (stage - 1, Action("F", i, c)) if stage else (p - 1, Action("F", i, c - 1))
@@ -244,19 +243,21 @@ def timeline(
     while moved:
         moved = False
         for stage, actions in enumerate(order):
-            for action in actions[len(spans[stage]) :]:
-                needs = list(needed_by(order, stage, action))
+            done = spans[stage]
+            while len(done) < len(actions):
+                action = actions[len(done)]
+                needs = list(needed_by(stage, action, len(order), v))
                 if not all(need in ends for need in needs):
                     break
-                ready = [ends[need] + communication * (need[0] != stage) for need in needs]
-                start = max([free[stage], *ready])
+                ready = (ends[need] + communication * (need[0] != stage) for need in needs)
+                start = max(free[stage], *ready) if needs else free[stage]
                 free[stage] = ends[stage, action] = start + takes[action.kind]
-                spans[stage].append(Span(stage, action, start, free[stage]))
+                done.append(Span(stage, action, start, free[stage]))
                 moved = True
     for stage, actions in enumerate(order):
         if len(spans[stage]) < len(actions):
             action = actions[len(spans[stage])]
-            other, need = next(need for need in needed_by(order, stage, action) if need not in ends)
+            other, need = next(need for need in needed_by(stage, action, len(order), v) if need not in ends)
             raise ValueError(
                 f"The order stands still: on stage {stage}, {action} waits for {need} on stage {other}, which never "
                 f"comes. Put {need} into the order of stage {other}, before whatever waits for {action}."

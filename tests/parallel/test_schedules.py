@@ -46,11 +46,14 @@ def test_every_action_once_and_none_before_what_it_needs(name, p, m, v, forward,
 
     line = timeline(order, forward, backward, weight, communication)
     assert [[span.action for span in spans] for spans in line.spans] == order
+    chunks = 1 + max(a.chunk for a in order[0])
     end = {(span.stage, span.action): span.end for spans in line.spans for span in spans}
     for stage, spans in enumerate(line.spans):
         free = 0.0
         for span in spans:
-            needs = [end[need] + communication * (need[0] != stage) for need in needed_by(order, stage, span.action)]
+            needs = [
+                end[need] + communication * (need[0] != stage) for need in needed_by(stage, span.action, p, chunks)
+            ]
             assert span.start == max([free, *needs])  # not before it can, and not later
             free = span.end
     work = n * (forward + (0 if name == "forward" else backward + weight))
