@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from llmlib.inspection import attention_weights, expectations
+from llmlib import checkpoints
+from llmlib.generation import generate
+from llmlib.inspection import attention_weights, expectations, record_writing, trace_forward
 from llmlib.model import ModelConfig, Transformer, attend
 
 
@@ -52,3 +54,36 @@ def test_expectations_are_the_model_s_probabilities():
             assert expectation.surprise == pytest.approx(surprise, rel=1e-5)
     assert found[-1].surprise is None
     assert len(expectations(model, ids, k=99)[0].top) == 30
+
+
+def test_a_traced_pass_is_the_models_own():
+    model = Transformer(ModelConfig(50, 16, 24, 3, heads=4, kv_heads=2), torch.Generator().manual_seed(2))
+    ids = torch.randint(50, (9,), generator=torch.Generator().manual_seed(3))
+    trace = trace_forward(model, ids)
+    with torch.no_grad():
+        torch.testing.assert_close(trace.logits[-1], model(ids.unsqueeze(0))[0, -1])
+        torch.testing.assert_close(trace.embedding, model.embedding.weight[ids[-1]])
+        torch.testing.assert_close(trace.attention, attention_weights(model, ids)[:, :, -1])
+        # a model of its first two layers ends where the trace of all three passes by
+        short = Transformer(ModelConfig(50, 16, 24, 2, heads=4, kv_heads=2))
+        short.load_state_dict(model.state_dict(), strict=False)
+        torch.testing.assert_close(trace.logits[1], short(ids.unsqueeze(0))[0, -1])
+    steps = torch.cat([trace.embedding.unsqueeze(0), trace.streams]).diff(dim=0).norm(dim=1)
+    assert (steps <= trace.attended + trace.fed + 1e-6).all(), "a layer moves the stream by its two steps"
+
+
+def test_a_recorded_run_is_what_greedy_generation_writes():
+    model, coder = checkpoints.load()
+    record = record_writing(model, coder, "Once upon a time, there was", n=5)
+    ids = [coder.special_tokens["<|endoftext|>"], *coder.encode("Once upon a time, there was")]
+    assert record["ids"] == ids
+    written = generate(model, [ids], max_tokens=5)[0].tokens
+    assert [entry["top"][0][0] for entry in record["rounds"]] == written
+    for entry in record["rounds"]:
+        chances = [p for *_, p in entry["top"]]
+        assert chances == sorted(chances, reverse=True)
+        assert sum(chances) <= 1.001
+        assert len(entry["layers"]) == model.config.layers
+        for layer in entry["layers"]:
+            assert max(map(abs, layer["stream"]["values"])) == 99
+            assert all(abs(sum(row) - 1000) <= len(row) / 2 for row in layer["attention"])

@@ -1,10 +1,20 @@
 """The figures that a reader can touch: live in a notebook, alive without a kernel in the published page."""
 
 from llmlib.widgets.attention_view import AttentionView
+from llmlib.widgets.autoregression import Autoregression
 from llmlib.widgets.beam_tree import BeamTree, beam_record
 from llmlib.widgets.bpe_merges import BPEMerges
 from llmlib.widgets.matrix_split import MatrixSplit
 from llmlib.widgets.pipeline_bubble import PipelineBubble
 from llmlib.widgets.training_replay import TrainingReplay
 
-__all__ = ["AttentionView", "BPEMerges", "BeamTree", "MatrixSplit", "PipelineBubble", "TrainingReplay", "beam_record"]
+__all__ = [
+    "AttentionView",
+    "Autoregression",
+    "BPEMerges",
+    "BeamTree",
+    "MatrixSplit",
+    "PipelineBubble",
+    "TrainingReplay",
+    "beam_record",
+]

@@ -41,10 +41,10 @@ const answer = (out) => writeFileSync("answer.json", JSON.stringify(out, plainAr
 
 def run(node: str, folder: Path, code: str, job: object, module: str = "engine") -> object:
     """Run JavaScript after a module of the figures; `job` goes in, what `answer(...)` is given comes back."""
-    reader = (
-        READ_MODEL if module == "engine" else READ_MODEL.replace("const { Llama, readTensors } = pageEngine();", "")
-    )
-    (folder / "run.mjs").write_text(f"{module_source(module)}\n{reader}\n{code}", "utf-8")
+    source = module_source(module)
+    lines = READ_MODEL.splitlines(keepends=True)
+    reader = READ_MODEL if "function pageEngine" in source else "".join(lines[:2] + lines[5:])
+    (folder / "run.mjs").write_text(f"{source}\n{reader}\n{code}", "utf-8")
     (folder / "job.json").write_text(json.dumps(job), "utf-8")
     done = subprocess.run([node, "run.mjs"], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
