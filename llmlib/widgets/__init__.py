@@ -4,6 +4,7 @@ from llmlib.widgets.attention_view import AttentionView
 from llmlib.widgets.autoregression import Autoregression
 from llmlib.widgets.beam_tree import BeamTree, beam_record
 from llmlib.widgets.bpe_merges import BPEMerges
+from llmlib.widgets.kv_cache_stepper import KVCacheStepper
 from llmlib.widgets.matrix_split import MatrixSplit
 from llmlib.widgets.pipeline_bubble import PipelineBubble
 from llmlib.widgets.training_replay import TrainingReplay
@@ -13,6 +14,7 @@ __all__ = [
     "Autoregression",
     "BPEMerges",
     "BeamTree",
+    "KVCacheStepper",
     "MatrixSplit",
     "PipelineBubble",
     "TrainingReplay",
