@@ -10,7 +10,11 @@ _HOMES = {
     "launch": ("WorkerFailed", "joined", "process_device", "run_workers"),
     "tensor": ("ColumnLinear", "RowLinear", "f_copy", "g_sum", "gather_columns", "own_rows", "whole_rows"),
     "vocabulary": ("VocabularyEmbedding", "VocabularyHead", "vocabulary_cross_entropy"),
-    "engines": ("dtensor_transformer", "whole_dtensors"),
+    "engines": ("dtensor_transformer", "torch_pipeline", "whole_dtensors"),
+    "pieces": ("GrowingCache", "Piece", "split_layers"),
+    "stages": ("PieceWork", "SleepWork"),
+    "pipeline": ("Pipeline", "execute", "gathered", "measured_timeline", "slept_timeline"),
+    "pipelined_inference": ("pipelined_answers",),
     "sharding": (
         "clip_split_gradients",
         "gathered_weights",

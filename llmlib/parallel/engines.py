@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from llmlib.model import Transformer
+from llmlib.parallel.pieces import Piece
 from llmlib.parallel.sharding import sharded_config
 from llmlib.parallel.tensor import own_rows, whole_rows
 
@@ -67,3 +68,41 @@ def whole_dtensors(model: Transformer, tensors: dict[str, Tensor]) -> dict[str, 
         blocks = model.blocks.get(name)
         result[name] = whole if blocks is None else whole_rows(whole.chunk(n), blocks)
     return result
+
+
+class _Logits(nn.Module):
+    """A piece of the model as torch's pipeline takes it: the last one ends in logits."""
+
+    def __init__(self, piece: Piece) -> None:
+        super().__init__()
+        self.piece = piece
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.piece(x)
+        return self.piece.head(y) if self.piece.last else y
+
+
+def torch_pipeline(model: Transformer, schedule: str, micro_batches: int, chunks: int = 1):
+    """A pipeline of `torch.distributed.pipelining` over all processes, and this one's pieces of the model.
+
+    `schedule` is a name that torch knows: "GPipe", "1F1B", "Interleaved1F1B". Its `step(inputs)` on the first stage and
+    `step(target=targets, losses=[])` on the last leave the gradient of the mean of the micro-batches' mean losses.
+    """
+    import torch.distributed as dist
+    from torch.distributed.pipelining import PipelineStage
+    from torch.distributed.pipelining.schedules import PipelineScheduleMulti, get_schedule_class
+
+    stage, stages = dist.get_rank(), dist.get_world_size()
+    places = [chunk * stages + stage for chunk in range(chunks)]
+    pieces = [Piece(model, place, chunks * stages) for place in places]
+    parts = [
+        PipelineStage(_Logits(piece), place, chunks * stages, model.embedding.weight.device)
+        for place, piece in zip(places, pieces, strict=True)
+    ]
+    kind = get_schedule_class(schedule)
+
+    def mean_loss(logits: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+    several = issubclass(kind, PipelineScheduleMulti)
+    return kind(parts if several else parts[0], n_microbatches=micro_batches, loss_fn=mean_loss), pieces

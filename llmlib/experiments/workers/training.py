@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from llmlib.model import ModelConfig, Transformer
+from llmlib.parallel.schedules import Order, Timeline
 from llmlib.training import Batch, StreamBatches, loss_sum
 
 
@@ -125,3 +126,49 @@ def train_dtensor(task: Task) -> Run:
         return loss.detach()
 
     return follow_training(task, model.parameters(), add_gradients, lambda: whole_dtensors(model, own_gradients(model)))
+
+
+def together(run: Run, group=None) -> Run:
+    """A run whose gradients each process has a part of, by name: all of them on every process."""
+    from llmlib.parallel import gathered
+
+    parts = gathered(run.gradients, group)  # [process][step][name]
+    steps = ({name: g for part in parts for name, g in part[step].items()} for step in range(len(run.losses)))
+    return Run(run.losses, list(steps))
+
+
+def train_pipeline(task: Task, order: Order, group=None) -> tuple[Run, Timeline]:
+    """Pipeline parallelism by hand, in that order; with the run, when each stage worked in the last step."""
+    from llmlib.parallel import Pipeline, measured_timeline
+
+    pipeline = Pipeline(task.model(), order, group)
+
+    run = follow_training(
+        task,
+        pipeline.pieces.parameters(),
+        lambda batch: pipeline.add_gradients(batch.inputs, batch.targets),
+        pipeline.own_gradients,
+    )
+    return together(run, group), measured_timeline(pipeline.spans, pipeline.most_kept, group)
+
+
+def train_torch_pipeline(task: Task, schedule: str, micro_batches: int, chunks: int = 1) -> Run:
+    """Pipeline parallelism by `torch.distributed.pipelining`, which leaves tied weights to its user: give none."""
+    from llmlib.parallel import gathered, torch_pipeline
+
+    if task.config.tied:
+        raise ValueError("torch's pipeline does not sum the gradients of tied weights; give a config with tied=False.")
+    pipeline, pieces = torch_pipeline(task.model(), schedule, micro_batches, chunks)
+
+    def add_gradients(batch: Batch) -> float:
+        losses: list[Tensor] = []
+        last = pieces[-1].last
+        inputs = (batch.inputs,) if pieces[0].first else ()
+        pipeline.step(*inputs, **({"target": batch.targets, "losses": losses} if last else {}))
+        return gathered(torch.stack(losses).mean().item() if last else None)[-1]
+
+    def gradients() -> dict[str, Tensor]:
+        return {name: p.grad for piece in pieces for name, p in piece.named_parameters()}
+
+    parameters = [parameter for piece in pieces for parameter in piece.parameters()]
+    return together(follow_training(task, parameters, add_gradients, gradients))
