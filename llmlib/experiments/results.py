@@ -21,3 +21,8 @@ def story_model_run() -> dict:
         "entropy": numbers["entropy per token"],
         "curve": numbers["curve"] | {"held_out": numbers["held-out curve"]},
     } | _read("story_model_moments.json")
+
+
+def decoding_numbers() -> dict:
+    """Quality and diversity of stories written under many settings, with hardware and date: see `decoding_grid`."""
+    return _read("decoding_grid.json")

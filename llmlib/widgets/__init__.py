@@ -7,6 +7,7 @@ from llmlib.widgets.bpe_merges import BPEMerges
 from llmlib.widgets.kv_cache_stepper import KVCacheStepper
 from llmlib.widgets.matrix_split import MatrixSplit
 from llmlib.widgets.pipeline_bubble import PipelineBubble
+from llmlib.widgets.sampling_explorer import SamplingExplorer, sampling_record
 from llmlib.widgets.training_replay import TrainingReplay
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "KVCacheStepper",
     "MatrixSplit",
     "PipelineBubble",
+    "SamplingExplorer",
     "TrainingReplay",
     "beam_record",
+    "sampling_record",
 ]

@@ -1,8 +1,10 @@
 // The figure BeamTree: beam search grows a tree of texts, step by step, with greedy's path beside it.
 
-import { beamSearch, greedyPath, lengthPenalty } from "./beams.js";
+import { clamp, within } from "./address.js";
+import { beamSearch, greedyPath, lengthPenalty, mostProbable } from "./beams.js";
 import { plural } from "./format.js";
 import { frame, h, svg } from "./frame.js";
+import { modelField } from "./model_field.js";
 import { probability } from "./probability.js";
 import { quoted, title, visibleToken } from "./words.js";
 
@@ -11,12 +13,11 @@ const ROW = 48;
 const WIDE = 104;
 const HIGH = 40;
 const HEADING = 26;
+const LIVE_WIDTH = 6; // of a search by the model in the page
+const LIVE_LENGTH = 12;
 
 /** A log-probability with two decimals and a true minus. */
 export const nats = (value) => value.toFixed(2).replace("-", "−");
-
-/** Any value as a whole number from `least` to `most`: an address may say anything. */
-export const clamp = (value, least, most) => Math.max(least, Math.min(Math.round(Number(value)) || least, most));
 
 /**
  * The texts that stand after `step` steps, by score: {tokens, sum, score, state}, state "ended" or "going on". What is going
@@ -37,22 +38,48 @@ function render({ model, el }) {
   let now = null; // what is drawn: the search, greedy's path, and how its tokens are called
   let followed = -1; // the step whose column was last brought into sight
 
-  function settings() {
-    const record = recorded();
-    const alpha = Math.max(0, Math.min(Number(model.get("alpha")) || 0, 3));
-    return { record, width: clamp(model.get("width"), 1, record.width), length: clamp(model.get("length"), 1, record.length), alpha, penalty: lengthPenalty(model.get("penalty"), alpha) };
+  const expected = new Map(); // a prompt of the reader's own and what follows it -> the model's most probable tokens
+  let asking = "";
+
+  /** What the picture is about: a recorded text, or the reader's own beginning where the model is there to read it. */
+  function source() {
+    const own = String(model.get("prompt") ?? "");
+    const session = live.session();
+    if (own === "" || session === null) {
+      const record = recorded();
+      return { ...record, name: (id) => record.tokens[id], lookup: (tokens) => record.next[tokens.join(" ")] };
+    }
+    const { text: name, end } = session.tokenizer;
+    return { prompt: own, end, width: LIVE_WIDTH, length: LIVE_LENGTH, name, lookup: (tokens) => expected.get(`${own}\n${tokens.join(" ")}`) };
+  }
+
+  /** Asks the model what follows some texts after the reader's prompt, one after the other, and draws again. */
+  async function ask(missing) {
+    const own = model.get("prompt");
+    const key = `${own}\n${missing.join("|")}`;
+    if (asking === key) return;
+    asking = key;
+    const { tokenizer, logits } = live.session();
+    const start = [tokenizer.end, ...tokenizer.encode(own)];
+    for (const tokens of missing) expected.set(`${own}\n${tokens.join(" ")}`, mostProbable(await logits([...start, ...tokens]), 2 * LIVE_WIDTH));
+    asking = "";
+    figure.redraw();
   }
 
   function work() {
-    const { record, width, length, penalty, alpha } = settings();
-    const lookup = (tokens) => record.next[tokens.join(" ")];
-    const name = (id) => record.tokens[id];
-    const options = { width, length, end: record.end, penalty };
-    return { prompt: record.prompt, name, end: record.end, width, length, alpha, penalty, search: beamSearch(lookup, options), greedy: greedyPath(lookup, options).path };
+    const { prompt, name, lookup, end, width: widest, length: longest } = source();
+    const [width, length] = [clamp(model.get("width"), 1, widest), clamp(model.get("length"), 1, longest)];
+    const alpha = within(model.get("alpha"), 0, 3, 0);
+    const penalty = lengthPenalty(model.get("penalty"), alpha);
+    const search = beamSearch(lookup, { width, length, end, penalty });
+    const greedy = greedyPath(lookup, { length, end });
+    const missing = [...search.missing, ...greedy.missing];
+    if (missing.length > 0 && live.session() !== null) ask(missing).catch((error) => figure.say(error.message));
+    return { prompt, name, end, width, length, alpha, penalty, search, greedy: greedy.path, waiting: missing.length > 0, widest, longest };
   }
 
   // ------------------------------------------------------------------------------------------------ controls
-  const chosen = figure.select("text", { label: "After", options: [], change: (value) => figure.set({ text: Number(value), step: 0 }) });
+  const chosen = figure.select("text", { label: "After", options: [], change: (value) => figure.set({ text: Number(value), prompt: "", step: 0 }) });
   chosen.node.classList.add("bw-broad");
   const list = () => chosen.input.replaceChildren(...texts().map(({ prompt }, i) => h("option", { value: i }, title([prompt]))));
   list();
@@ -60,7 +87,9 @@ function render({ model, el }) {
   const lengths = figure.range("length", { label: "Length", unit: "tokens at most", min: 1, max: recorded().length });
   figure.range("alpha", { label: "Penalty's exponent α", min: 0, max: 2, step: 0.1, format: (value) => value.toFixed(1) });
   figure.select("penalty", { label: "Length penalty", options: [["power", "length^α"], ["wu", "((5 + length) / 6)^α"]] });
+  const live = modelField(figure, model, { label: "A beginning of your own", action: "Search on from here", submit: (prompt) => figure.set({ prompt, step: 0 }) });
   const stepper = figure.stepper("step", { label: "Step", count: () => now?.search.steps.length ?? 0, ms: 1200 });
+  figure.remember("prompt");
   for (const trait of ["texts", "prompt"]) figure.on(trait, figure.redraw);
   figure.on("texts", list);
 
@@ -188,13 +217,16 @@ function render({ model, el }) {
   });
 
   figure.draw(() => {
-    now = work();
-    const { record } = settings();
-    widths.input.max = record.width;
-    lengths.input.max = record.length;
+    const next = work();
+    figure.root.setAttribute("aria-busy", String(next.waiting));
+    if (next.waiting && now !== null) return; // until the model has answered
+    now = next;
+    widths.input.max = now.widest;
+    lengths.input.max = now.longest;
     widths.write(now.width);
     lengths.write(now.length);
     chosen.input.value = clamp(model.get("text"), 0, texts().length - 1);
+    if (document.activeElement !== live.typed) live.typed.value = String(model.get("prompt") ?? "");
     const step = clamp(model.get("step"), 0, now.search.steps.length);
     stepper.show();
     drawTree(now, step);
@@ -202,7 +234,6 @@ function render({ model, el }) {
     ranking.node.hidden = rows.length === 0;
     drawRanking(rows);
     figure.say(sentence(now, step, rows));
-    figure.root.setAttribute("aria-busy", "false");
   });
   const resized = new ResizeObserver(() => {
     followed = -1;
@@ -211,6 +242,7 @@ function render({ model, el }) {
   resized.observe(tree.body);
   return () => {
     resized.disconnect();
+    live.end();
     figure.end();
   };
 }

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets
 
-from llmlib.widgets.base import BookWidget, table_html
+from llmlib.widgets.base import table_html
+from llmlib.widgets.page_model import ModelWidget
 
 if TYPE_CHECKING:  # else when they are needed: a chapter that shows other figures does not wait for torch
     from torch import Tensor
@@ -21,7 +22,7 @@ PENALTIES = ("power", "wu")
 DIGITS = 4  # of a log-probability, after the point
 
 
-class BeamTree(BookWidget):
+class BeamTree(ModelWidget):
     """Watch a beam search: at each step its candidates with their sums of log-probabilities, kept, finished or pruned.
 
     `texts` are the beginnings that it can be shown for, as `beam_record` makes them:

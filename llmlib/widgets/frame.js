@@ -300,7 +300,7 @@ export function frame({ model, el }, { name, lead }) {
   writeCaption();
 
   return {
-    root, controls, picture, on, listen, set, redraw, range, number, select, checkbox, text, button, stepper, panel, field,
+    root, controls, picture, on, listen, set, redraw, reset, range, number, select, checkbox, text, button, stepper, panel, field,
     /** Draws the picture from the model: called at once, and after every change. */
     draw(callback) {
       painter = callback;

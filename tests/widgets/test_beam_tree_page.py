@@ -90,7 +90,7 @@ def test_width_one_is_greedy_and_the_penalty_reorders(open_page):
 def test_everything_by_keyboard_alone(open_page):
     page = open_page(beams())
     seen = []
-    for _ in range(13):
+    for _ in range(16):
         page.keyboard.press("Tab")
         seen.append(
             page.evaluate("""(({ ariaLabel, textContent }, label) => ariaLabel ?? label?.textContent ?? textContent)(
