@@ -4,6 +4,7 @@ from llmlib.widgets.attention_view import AttentionView
 from llmlib.widgets.autoregression import Autoregression
 from llmlib.widgets.beam_tree import BeamTree, beam_record
 from llmlib.widgets.bpe_merges import BPEMerges
+from llmlib.widgets.compute_budget import ComputeBudget
 from llmlib.widgets.kv_cache_stepper import KVCacheStepper
 from llmlib.widgets.matrix_split import MatrixSplit
 from llmlib.widgets.pipeline_bubble import PipelineBubble
@@ -15,6 +16,7 @@ __all__ = [
     "Autoregression",
     "BPEMerges",
     "BeamTree",
+    "ComputeBudget",
     "KVCacheStepper",
     "MatrixSplit",
     "PipelineBubble",
