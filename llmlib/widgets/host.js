@@ -11,7 +11,7 @@
 // load(file), which promises what a classic script beside this one puts into window.bookParts[file]. The traits named in
 // `address` are read from, and written to, the page's address: #fig-bpe-merges?step=3. If anything fails, the fallback stays.
 (() => {
-  const MAX_ADDRESS = 1500; // characters; what is longer is left out of the address
+  const MAX_ADDRESS = 1500; // characters; of a longer state, the address keeps only the figure's name
   const here = document.currentScript?.src ?? ""; // "" in a page of one file, which holds all that it needs
   const modules = {}; // name -> promise of the module, shared by all its figures
   const live = new Map(); // the figure's box -> {model, address, initial}
@@ -106,7 +106,7 @@
       const written = (key) => (typeof initial[key] === "string" ? model.get(key) : JSON.stringify(model.get(key)));
       const query = new URLSearchParams(changed.map((key) => [key, written(key)])).toString(); // .size is too new for Safari 16
       const hash = `#${box.id}${query && "?"}${query}`;
-      if (hash.length <= MAX_ADDRESS) history.replaceState(null, "", hash);
+      history.replaceState(null, "", hash.length <= MAX_ADDRESS ? hash : `#${box.id}`);
     }, 250);
   }
 

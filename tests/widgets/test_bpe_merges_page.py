@@ -244,6 +244,14 @@ def test_the_address_needs_nothing_that_older_browsers_lack(open_page):
     page.wait_for_function("location.hash === '#fig-bpe-merges'")
 
 
+def test_a_state_too_long_for_an_address_leaves_no_other_state_there(open_page):
+    page = open_page(BPEMerges("aaabdaaabac"))
+    press(page, "Step")
+    page.wait_for_function("location.hash.includes('step=1')")
+    page.locator("textarea").fill("a long text " * 200)
+    page.wait_for_function("location.hash === '#fig-bpe-merges'")
+
+
 def test_without_javascript_the_fallback_speaks(open_page):
     page = open_page(BPEMerges("aaabdaaabac"), java_script_enabled=False)
     assert page.locator(".book-widget-fallback").is_visible()
