@@ -69,9 +69,9 @@ export function path(points, { x, y }, limit = 400) {
   return kept.map(([px, py], i) => `${i === 0 ? "M" : "L"}${x(px).toFixed(2)} ${y(py).toFixed(2)}`).join("");
 }
 
-/** A level across a plot, such as a limit, with its name at the start or at the `end`, above or `below` the line: marks. */
-export function reference(plot, value, words, { end = false, below = false, className = "" } = {}) {
+/** A level across a plot, such as a limit, with its name at the start or at the `end`, above (by `lift` more) or `below` the line: marks. */
+export function reference(plot, value, words, { end = false, below = false, lift = 0, className = "" } = {}) {
   const y = plot.y(value);
-  const at = { x: end ? plot.right : plot.left + 4, y: below ? y + 14 : y - 5, "text-anchor": end ? "end" : "start" };
+  const at = { x: end ? plot.right : plot.left + 4, y: below ? y + 14 : y - 5 - lift, "text-anchor": end ? "end" : "start" };
   return [svg("path", { class: `bw-limit ${className}`, d: `M${plot.left} ${y}H${plot.right}` }), svg("text", { class: "bw-limit-label", ...at }, words)];
 }

@@ -206,7 +206,8 @@ function render({ model, el }) {
     const uniform = Math.log(V);
     const steps = moments.map(({ step }) => step);
     const limits = [{ value: uniform, words: `ln V = ${two(uniform)}: uniform guess`, end: true }];
-    if (entropy !== null) limits.push({ value: entropy, words: `E = ${two(entropy)}: entropy`, className: "is-warn" });
+    const along = model.get("log_steps") === false; // the curve runs along E: its name stands above the points and their number
+    if (entropy !== null) limits.push({ value: entropy, words: `E = ${two(entropy)}: entropy`, className: "is-warn", end: along, lift: along ? 18 : 0 });
     const held = [...curve.held_out];
     for (const { step, held_out: v } of moments) if (v !== null && !held.some(([s]) => s === step)) held.push([step, v]);
     const seen = [...curve.loss, ...held.map(([, v]) => v), ...limits.map(({ value }) => value)];
