@@ -11,8 +11,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from llmlib.fused import output_loss
 from llmlib.model import Transformer
-from llmlib.parallel.pieces import Piece
+from llmlib.parallel.pieces import IGNORED, Piece
 from llmlib.parallel.sharding import sharded_config
 from llmlib.parallel.tensor import own_rows, whole_rows
 
@@ -68,6 +69,30 @@ def whole_dtensors(model: Transformer, tensors: dict[str, Tensor]) -> dict[str, 
         blocks = model.blocks.get(name)
         result[name] = whole if blocks is None else whole_rows(whole.chunk(n), blocks)
     return result
+
+
+class ModelLoss(nn.Module):
+    """A model whose `forward` is its summed loss, for DDP and `fully_shard`, which hook into `forward`."""
+
+    def __init__(self, model: Transformer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        wanted = targets != IGNORED
+        return output_loss(self.model.hidden(inputs)[wanted], self.model.head.weight, targets[wanted])
+
+
+def fully_sharded(model: Transformer, mesh) -> ModelLoss:
+    """The model's loss with torch's `fully_shard`: weights, gradients and moments are spread, as in ZeRO's stage 3.
+
+    A layer's weights are gathered when it is their turn, and dropped again. Gradients are averaged over the mesh.
+    """
+    from torch.distributed.fsdp import fully_shard
+
+    for layer in model.layers:
+        fully_shard(layer, mesh=mesh)
+    return fully_shard(ModelLoss(model), mesh=mesh)
 
 
 class _Logits(nn.Module):

@@ -1,4 +1,4 @@
-"""What four processes do with pipelines, in one launch: all of it against one process."""
+"""What four processes do, in one launch: pipelines, a mesh, and a model cut in four, all against one process."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 
 from llmlib import parallel
-from llmlib.experiments.workers import training
+from llmlib.experiments.workers import replicas, training
 from llmlib.model import ModelConfig
 from llmlib.parallel import schedules
 
@@ -28,6 +28,8 @@ def everything(task, requests, max_tokens):
     result["torch"] = {name: training.train_torch_pipeline(untied, name, 4) for name in ("GPipe", "1F1B")}
     result["answers"] = parallel.pipelined_answers(task.model(), requests, max_tokens)
     result["refusals"] = refusals(task)
+    result["mesh"] = replicas.train_mesh(task, 2, 2)
+    result["tensor"] = training.train_tensor(task)
     return result
 
 
@@ -48,14 +50,3 @@ def refusals(task):
         except ValueError as error:
             said.append(str(error))
     return said
-
-
-def timed(seconds):
-    """Sleeping stages: four schedules, measured."""
-    orders = {
-        "gpipe": schedules.gpipe(4, 8),
-        "1f1b": schedules.one_f_one_b(4, 8),
-        "interleaved": schedules.interleaved(4, 8, 2),
-        "zb-h1": schedules.zb_h1(4, 8),
-    }
-    return {name: parallel.slept_timeline(order, *seconds) for name, order in orders.items()}

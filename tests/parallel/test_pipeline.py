@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmlib.experiments.workers import training
+from llmlib.experiments.workers import pipelines, training
 from llmlib.generation import generate
 from llmlib.parallel import pieces, run_workers, schedules
 
@@ -35,6 +35,14 @@ def test_training_equals_one_process_for_20_steps(results, alone, schedule):
     """With tied weights, whose gradient has to come together from the first stage and the last."""
     for run, _ in (result[schedule] for result in results):
         losses, gradients = run.difference(alone)
+        assert losses <= 1e-5
+        assert gradients <= 1e-5
+
+
+@pytest.mark.parametrize("way", ["mesh", "tensor"])
+def test_four_processes_as_a_mesh_of_2_by_2_and_as_one_model_cut_in_four(results, alone, way):
+    for result in results:
+        losses, gradients = result[way].difference(alone)
         assert losses <= 1e-5
         assert gradients <= 1e-5
 
@@ -100,13 +108,13 @@ def test_what_cannot_be_cut_is_refused_in_a_sentence(results):
 @pytest.mark.alone
 def test_measured_bubbles_are_those_predicted():
     """Stages that sleep 20 ms forward, to the input and to the weights; a bubble within 10 percentage points."""
-    measured = run_workers(pipeline_checks.timed, 4, (0.02, 0.02, 0.02), seconds=100)[0]
     orders = {
         "gpipe": schedules.gpipe(4, 8),
         "1f1b": schedules.one_f_one_b(4, 8),
         "interleaved": schedules.interleaved(4, 8, 2),
         "zb-h1": schedules.zb_h1(4, 8),
     }
+    measured = run_workers(pipelines.slept, 4, orders, (0.02, 0.02, 0.02), seconds=100)[0]
     for name, order in orders.items():
         predicted = schedules.timeline(order, 0.02, 0.02, 0.02)
         assert abs(measured[name].bubble_fraction - predicted.bubble_fraction) < 0.1, name
