@@ -15,19 +15,22 @@ from llmlib.model import ModelConfig
 class Arm:
     """A way to train: in which condition, on which difficulty, in which order, how paced."""
 
-    condition: str  # clean, noisy, or short: fewer tokens
+    condition: str  # clean or noisy; short and long have fewer and more tokens
     measure: str = "none"
     pacing: str = "all"
     hard_first: bool = False
     softness: float = 0.0
+    stories: int = 2  # a step
 
     @property
     def name(self) -> str:
         """>>> Arm("clean", "length", "root", hard_first=True).name
         'length, root, hard first'
         """
+        if self.pacing == "all":
+            return "uniform" if self.stories == 2 else f"uniform, {self.stories} a step"
         parts = [self.measure, self.pacing, "hard first" * self.hard_first, "soft" * (self.softness > 0)]
-        return "uniform" if self.pacing == "all" else ", ".join(part for part in parts if part)
+        return ", ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,13 @@ class Scale:
     tuning_seeds: tuple[int, ...]
     seeds: tuple[int, ...]
     moments: tuple[float, ...] = (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)  # shares of the tokens
-    stories_a_step: int = 2
     steps_a_pool: int = 8  # among whose stories like lengths are put together, so that little is padded
     growing: float = 0.5  # T, as a share of the tokens
     start: float = 0.01  # c0
     noise: float = 0.3  # share of the stories, in the noisy condition
+    shown_stories: int = 240  # in the figure Competence
     short: float = 0.4  # share of the tokens, in the short condition
+    long: float = 3.0  # and in the long one
 
 
 FULL = Scale(
@@ -90,7 +94,7 @@ FULL = Scale(
     tokenizer_stories=2_000,
     held_out_stories=90,
     tokens=320_000,
-    learning_rates=(2.5e-3, 5e-3, 1e-2),
+    learning_rates=(2.5e-3, 5e-3, 1e-2, 2e-2),
     tuning_seeds=(90, 91),
     seeds=(0, 1, 2, 3, 4),
 )
@@ -123,36 +127,56 @@ ARMS = (  # first those that the chapter cannot do without, so that the end of e
     Arm("clean", "length", "step"),
     Arm("clean", "length", "root", softness=0.1),
 )
-TUNED = {  # by condition: training without a curriculum, and one with
-    condition: (Arm(condition), Arm(condition, "length", "root")) for condition in ("clean", "short")
-}
+LONG_ARMS = (
+    Arm("clean", stories=1),
+    Arm("long"),
+    *(Arm("long", measure, "root") for measure in ("length", "perplexity", "random")),
+    Arm("long", "length", "root", hard_first=True),
+    Arm("long", "length", "linear"),
+    Arm("long", stories=1),
+)
+TUNED = (  # without a curriculum and with one, over the same grid
+    *(Arm(condition) for condition in ("clean", "short", "long")),
+    *(Arm(condition, "length", "root") for condition in ("clean", "short", "long")),
+    Arm("clean", stories=1),
+)
 
 
 def tuned(runs: Mapping[tuple[str, ...], Sequence[Mapping]], arm: Arm, scale: Scale) -> float:
     """The learning rate of the grid with the lowest last loss, on average over the tuning seeds."""
 
     def loss(rate: float) -> float:
-        keys = [Run("tune", seed, arm, rate).key for seed in scale.tuning_seeds]
+        keys = [Run("tune", seed, arm, rate).key for seed in seeds_of(arm, scale)]
         return float(np.mean([float(runs[key][-1]["loss_all"]) for key in keys]))
 
     return min(scale.learning_rates, key=loss)
 
 
+def seeds_of(arm: Arm, scale: Scale) -> tuple[int, ...]:
+    """On which an arm is tuned: a long one on the first alone."""
+    return scale.tuning_seeds[: 1 if arm.condition == "long" else None]
+
+
 def tuning_runs(scale: Scale) -> list[Run]:
-    """Training with and without a curriculum over the same grid, at both lengths."""
-    arms = [arm for pair in TUNED.values() for arm in pair]
+    """Every arm that is tuned, with every rate of the grid."""
     return [
-        Run("tune", seed, arm, rate) for seed in scale.tuning_seeds for arm in arms for rate in scale.learning_rates
+        Run("tune", seed, arm, rate) for arm in TUNED for seed in seeds_of(arm, scale) for rate in scale.learning_rates
     ]
 
 
 def compared_runs(runs: Mapping[tuple[str, ...], Sequence[Mapping]], scale: Scale) -> Iterator[Run]:
-    """Seed after seed all arms, so that what is finished is balanced.
+    """Seed after seed all arms, then seed after seed the long ones, so that what is finished is balanced.
 
-    Each has the rate that was best without a curriculum or with one, whichever it is; noisy ones that of clean ones.
+    All arms of a condition have the rate that is best there without a curriculum, so that they differ in the curriculum
+    alone; the curriculum that was tuned is run at its own best rate, too, where that is another. Noise keeps the rates
+    of clean stories, and so do all steps of one story.
     """
-    rates = {condition: [tuned(runs, arm, scale) for arm in pair] for condition, pair in TUNED.items()}
-    for seed in scale.seeds:
-        for arm in ARMS:
-            without, within = rates["short" if arm.condition == "short" else "clean"]
-            yield Run("test", seed, arm, without if arm.measure in ("none", "random") else within)
+    best = {arm: tuned(runs, arm, scale) for arm in TUNED}
+    for arms in (ARMS, LONG_ARMS):
+        for seed in scale.seeds:
+            for arm in arms:
+                alone = Arm(
+                    "clean" if arm.condition == "noisy" or arm.stories == 1 else arm.condition, stories=arm.stories
+                )
+                for rate in sorted({best[alone], best.get(arm, best[alone])}):
+                    yield Run("test", seed, arm, rate)

@@ -19,10 +19,15 @@ END_OF_TEXT = "<|endoftext|>"
 DIALS = {"easy": 0.0, "medium": 0.5, "hard": 1.0}  # the story world's own difficulty, a third of the stories each
 
 
+UNITS = {"length": "words", "rarity": "nats a word", "perplexity": "of a small model", "depth": "levels of nesting"}
+SHOWN_CHARACTERS = 260
+
+
 @dataclass(frozen=True)
 class CurriculumCorpus:
     """Stories as training takes them, and each one's difficulty by every measure."""
 
+    texts: list[str]
     documents: DocumentBatches
     scores: dict[str, np.ndarray]  # by measure, (n,) each, higher is harder
     teacher_flops: float  # for the reference model: its training, and its reading of all stories
@@ -97,4 +102,18 @@ def make_corpus(
         "random": np.random.default_rng(seed).random(n),
     }
     reading_flops = sum(model.config.forward_flops(int(length)) * int(length) for length in documents.lengths)
-    return CurriculumCorpus(documents, scores, training_flops + reading_flops)
+    return CurriculumCorpus(texts, documents, scores, training_flops + reading_flops)
+
+
+def shown_sample(corpus: CurriculumCorpus, n: int) -> dict:
+    """The first n stories with their scores, as the figure Competence takes them; long stories are cut."""
+
+    def cut(text: str) -> str:
+        return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS].rsplit(" ", 1)[0] + " …"
+
+    scores = {name: corpus.scores[name][:n] for name in UNITS} | {"perplexity": np.exp(corpus.scores["perplexity"][:n])}
+    measures = [
+        {"name": name, "unit": unit, "scores": [float(f"{score:.4g}") for score in scores[name]]}
+        for name, unit in UNITS.items()
+    ]
+    return {"texts": [cut(text) for text in corpus.texts[:n]], "measures": measures}

@@ -2,11 +2,13 @@
 
     python -m llmlib.experiments.curriculum_runs runs/curriculum
 
-Every run reads the same number of tokens, from stories of three difficulties. A step takes the same number of stories,
-so a step on short ones has fewer tokens, and both are recorded. At moments on the way, the loss is measured on unseen
-stories of each difficulty. The learning rate is tuned first, on seeds of its own: for training without a curriculum
-and, on the same grid, for one with. The folder receives `runs.csv`, a line for each moment of each run, and
-`about.json`. The same command goes on after an interruption, which costs at most the run that it fell into.
+Every run reads the same number of tokens, from stories of three difficulties. A step takes two stories, so a step on
+short ones has fewer tokens, and both are recorded; some runs take one story a step, and so twice as many steps. At
+moments on the way, the loss is measured on unseen stories of each difficulty. The learning rate is tuned first, on
+seeds of its own: for training without a curriculum, and on the same grid with one.
+
+The folder receives `runs.csv`, a line for each moment of each run, `about.json`, and `sample.json`, stories for the
+figure. The same command goes on after an interruption, which costs at most the run that it fell into.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from llmlib.experiments.curriculum_arms import (
     ARMS,
     FULL,
     KEY,
+    LONG_ARMS,
     MEASURED,
     TRIAL,
     Arm,
@@ -48,6 +51,7 @@ from llmlib.experiments.curriculum_corpus import (
     as_documents,
     make_corpus,
     mixed_stories,
+    shown_sample,
     train_reference,
     with_noise,
 )
@@ -86,7 +90,7 @@ def plan_steps(
     score = corpus.scores.get(arm.measure, np.zeros(len(corpus.lengths)))
     sampler = CurriculumSampler(-score if arm.hard_first else score)
     pacing = Pacing(arm.pacing, scale.growing * tokens, scale.start)
-    size, plan, read = scale.stories_a_step, [], 0
+    size, plan, read = arm.stories, [], 0
     while read < tokens:
         drawn = sampler.draw(pacing.competence(read), size * scale.steps_a_pool, generator, arm.softness)
         steps = drawn[np.argsort(corpus.lengths[drawn], kind="stable")].reshape(-1, size)
@@ -139,7 +143,8 @@ class Laboratory:
 
     def tokens(self, arm: Arm) -> int:
         """That a run of this arm reads."""
-        return int(self.scale.tokens * (self.scale.short if arm.condition == "short" else 1))
+        share = {"short": self.scale.short, "long": self.scale.long}.get(arm.condition, 1)
+        return int(self.scale.tokens * share)
 
     def train(self, run: Run, follow: Callable[[int], None] = lambda tokens: None) -> list[dict[str, float | str]]:
         """One run, from the seed alone: a record at each moment. `follow` is told the tokens of each step."""
@@ -189,21 +194,23 @@ def run_all(folder: Path, scale: Scale = FULL) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path, laboratory = folder / "runs.csv", Laboratory(scale)
     _write(path, [row for rows in read_runs(path).values() for row in rows])
-    tuning = tuning_runs(scale)
-    total = sum(laboratory.tokens(run.arm) for run in tuning)
-    total += len(scale.seeds) * sum(laboratory.tokens(arm) for arm in ARMS)
-    with tqdm(total=total, unit="tokens", unit_scale=True, smoothing=0.02) as progress:
-        for phase in (lambda: tuning, lambda: compared_runs(read_runs(path), scale)):
-            for run in phase():
-                if run.key in read_runs(path):
-                    progress.total -= laboratory.tokens(run.arm)
-                    continue
+    compared = len(scale.seeds) * sum(laboratory.tokens(arm) for arm in (*ARMS, *LONG_ARMS))
+    with tqdm(unit="tokens", unit_scale=True, smoothing=0.02) as progress:
+        for phase, later in (  # what is to be compared is settled by the tuning
+            (lambda: tuning_runs(scale), compared),
+            (lambda: compared_runs(read_runs(path), scale), 0),
+        ):
+            todo = [run for run in phase() if run.key not in read_runs(path)]
+            progress.total = progress.n + later + sum(laboratory.tokens(run.arm) for run in todo)
+            for run in todo:
                 progress.set_description(f"{run.purpose} {run.seed}: {run.arm.condition}, {run.arm.name}")
                 _append(path, laboratory.train(run, progress.update))
     about = {"date": date.today().isoformat(), "hardware": hardware(), "torch": version("torch")}
     about |= {"scale": asdict(scale), "parameters": scale.size.count_parameters(), "entropies": laboratory.entropies()}
     about["teacher_flops"] = laboratory.corpus(0.0).teacher_flops
     (folder / "about.json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
+    sample = shown_sample(laboratory.corpus(0.0), scale.shown_stories)
+    (folder / "sample.json").write_text(json.dumps(sample, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _write(path: Path, rows: list[dict]) -> None:

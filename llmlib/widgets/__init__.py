@@ -4,6 +4,7 @@ from llmlib.widgets.attention_view import AttentionView
 from llmlib.widgets.autoregression import Autoregression
 from llmlib.widgets.beam_tree import BeamTree, beam_record
 from llmlib.widgets.bpe_merges import BPEMerges
+from llmlib.widgets.competence import Competence
 from llmlib.widgets.compute_budget import ComputeBudget
 from llmlib.widgets.kv_cache_stepper import KVCacheStepper
 from llmlib.widgets.matrix_split import MatrixSplit
@@ -16,6 +17,7 @@ __all__ = [
     "Autoregression",
     "BPEMerges",
     "BeamTree",
+    "Competence",
     "ComputeBudget",
     "KVCacheStepper",
     "MatrixSplit",

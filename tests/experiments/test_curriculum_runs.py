@@ -3,7 +3,6 @@
 import csv
 import json
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from random import Random
 
@@ -12,13 +11,35 @@ import pytest
 import torch
 
 from llmlib.curriculum import difficulty_cdf
-from llmlib.experiments import curriculum_runs
-from llmlib.experiments.curriculum_arms import ARMS, FULL, MEASURES, TRIAL, Arm, Run, compared_runs, tuned, tuning_runs
+from llmlib.experiments import curriculum_arms, curriculum_runs
+from llmlib.experiments.curriculum_arms import (
+    ARMS,
+    FULL,
+    LONG_ARMS,
+    MEASURES,
+    TRIAL,
+    Arm,
+    Run,
+    compared_runs,
+    tuned,
+    tuning_runs,
+)
 from llmlib.experiments.curriculum_corpus import mixed_stories, with_noise
 from llmlib.experiments.curriculum_runs import Laboratory, PacedRecipe, plan_steps, read_runs, run_all
 from llmlib.training import Recipe, token_losses
 
-SMALL = replace(TRIAL, tokens=4_000, learning_rates=(1e-2,))
+SMALL = replace(TRIAL, tokens=3_000, long=1.5, learning_rates=(1e-2,))
+FEW, FEW_LONG = (*ARMS[:3], ARMS[-1]), LONG_ARMS[:2]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_arms():
+    """Of the queue's arms a few of each kind: the whole queue is tested without training."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (curriculum_arms, curriculum_runs):
+            patch.setattr(module, "ARMS", FEW)
+            patch.setattr(module, "LONG_ARMS", FEW_LONG)
+        yield
 
 
 def timeless(path: Path) -> list[dict[str, str]]:
@@ -57,7 +78,7 @@ def test_an_interrupted_queue_loses_at_most_the_run_it_fell_into(finished, tmp_p
     (tmp_path / "runs.csv").write_text(text[:-20])  # as if the power had failed while the last line was written
     calls[:] = [None] * 100
     run_all(tmp_path, SMALL)
-    assert len(calls) - 100 == len(tuning_runs(SMALL)) + len(ARMS) - 6
+    assert len(calls) - 100 == len(tuning_runs(SMALL)) + len(FEW) + len(FEW_LONG) - 6
     assert timeless(tmp_path / "runs.csv") == whole
 
 
@@ -65,7 +86,12 @@ def test_a_record_can_be_made_again_from_its_row(finished, laboratory):
     rows = timeless(finished / "runs.csv")[-len(SMALL.moments) :]
     first = rows[0]
     arm = Arm(
-        first["condition"], first["measure"], first["pacing"], first["hard_first"] == "True", float(first["softness"])
+        first["condition"],
+        first["measure"],
+        first["pacing"],
+        first["hard_first"] == "True",
+        float(first["softness"]),
+        int(first["stories"]),
     )
     again = laboratory.train(Run(first["purpose"], int(first["seed"]), arm, float(first["learning_rate"])))
     assert [{name: str(row[name]) for name in rows[0]} for row in again] == rows
@@ -78,9 +104,11 @@ def test_all_arms_read_the_same_tokens_and_short_stories_take_more_steps(laborat
     for plan in plans.values():
         read = [int(corpus.lengths[chosen].sum()) for chosen in plan]
         assert sum(read[:-1]) < budget <= sum(read)
-        assert {len(chosen) for chosen in plan} == {SMALL.stories_a_step}
+        assert {len(chosen) for chosen in plan} == {2}
     assert len(plans[Arm("clean", "length", "root")]) > len(plans[Arm("clean")])
     assert len(plans[Arm("clean", "length", "root", hard_first=True)]) < len(plans[Arm("clean")])
+    ones = plan_steps(corpus, Arm("clean", stories=1), budget, SMALL, np.random.default_rng(0))
+    assert len(ones) == pytest.approx(2 * len(plans[Arm("clean")]), rel=0.2)
 
 
 @pytest.mark.parametrize("hard_first", [False, True])
@@ -122,22 +150,30 @@ def test_the_schedule_follows_tokens():
     assert uneven.learning_rate_at(3) == plain.learning_rate_at(20)
 
 
-def test_the_queue_tunes_fairly_and_goes_seed_by_seed():
-    loss = {2.5e-3: 2.0, 5e-3: 1.0, 1e-2: 1.5}
+def test_the_queue_tunes_fairly_and_goes_seed_by_seed(monkeypatch):
+    monkeypatch.setattr(curriculum_arms, "ARMS", ARMS)
+    monkeypatch.setattr(curriculum_arms, "LONG_ARMS", LONG_ARMS)
+    loss = {2.5e-3: 2.0, 5e-3: 1.0, 1e-2: 1.5, 2e-2: 3.0}
     runs = {run.key: [{"loss_all": loss[run.learning_rate] + 0.1 * run.seed}] for run in tuning_runs(FULL)}
     for run in tuning_runs(FULL):  # with a curriculum, another rate is best
         if run.arm.measure == "length":
             runs[run.key] = [{"loss_all": -loss[run.learning_rate]}]
     assert tuned(runs, Arm("clean"), FULL) == 5e-3
     queue = list(compared_runs(runs, FULL))
-    assert [run.seed for run in queue] == [seed for seed in FULL.seeds for _ in ARMS]
-    rates = {run.arm.name: run.learning_rate for run in islice(queue, len(ARMS))}
-    assert rates["uniform"] == rates["random, root"] == 5e-3
-    assert rates["perplexity, root"] == rates["length, root, hard first"] == 2.5e-3
+    n = sum(run.seed == 0 and run.arm in ARMS for run in queue)
+    assert [run.seed for run in queue if run.arm in ARMS] == [seed for seed in FULL.seeds for _ in range(n)]
+    assert queue.index(next(run for run in queue if run.arm in LONG_ARMS)) == n * len(FULL.seeds)
+    first = [run for run in queue if run.seed == 0]
+    assert {run.arm for run in first} == {*ARMS, *LONG_ARMS}
+    twice = [Arm(condition, "length", "root") for condition in ("clean", "short", "long")]
+    for arm in (*ARMS, *LONG_ARMS):
+        assert [run.learning_rate for run in first if run.arm == arm] == ([5e-3, 2e-2] if arm in twice else [5e-3])
     grids = {}
     for run in tuning_runs(FULL):
-        grids.setdefault(run.arm, set()).add((run.seed, run.learning_rate))
-    assert len({frozenset(grid) for grid in grids.values()}) == 1
+        grids.setdefault((run.arm.condition, run.arm.stories), {}).setdefault(run.arm, set()).add(
+            (run.seed, run.learning_rate)
+        )
+    assert all(len({frozenset(grid) for grid in arms.values()}) == 1 for arms in grids.values())
 
 
 def test_every_measure_is_tried_with_both_pacings():
