@@ -2,7 +2,7 @@
 
 Models of the same shape in the same loop (AdamW, clipping, the same tokens) take steps in turns, and medians are
 compared, so that a busy machine disturbs all alike. Each number of threads is measured by itself. What a step achieves
-is set against the machine's own peak: the fastest of some large matrix products in the same run.
+is set against the machine's own peak: the fastest of some large matrix products of the same precision, in the same run.
 """
 
 from __future__ import annotations
@@ -93,10 +93,10 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def peak_flops() -> float:
-    """The most floating-point operations a second that large float32 products reach here with these threads."""
+def peak_flops(precision: str) -> float:
+    """The most floating-point operations a second that large products in a precision reach here with these threads."""
     n = 2048
-    a, b = torch.randn(n, n), torch.randn(n, n)
+    a, b = (torch.randn(n, n).to(getattr(torch, precision)) for _ in range(2))
     a @ b
     return 2 * n**3 / min(seconds(lambda: a @ b) for _ in range(5))
 
@@ -115,7 +115,7 @@ def measure(shape: str, threads: int, rounds: int) -> list[dict]:
         for name, step in steps.items():
             times[name].append(seconds(step))
     rates = {name: tokens / statistics.median(values) for name, values in times.items()}
-    peak = peak_flops()
+    peaks = {precision: peak_flops(precision) for precision in PRECISIONS}
     rows = []
     for precision in PRECISIONS:
         rate = rates["llmlib", precision]
@@ -130,7 +130,8 @@ def measure(shape: str, threads: int, rounds: int) -> list[dict]:
             "llmlib": rate,
             "peers": {f"transformers {p}": rates["transformers", p] for p in PRECISIONS},
             "flops_per_s": rate * config.train_flops(LENGTH),
-            "peak_flops_per_s": peak,
+            "peak_flops_per_s": peaks[precision],
+            "peak_precision": precision,
             "target": f">= {times_faster}x transformers {against}" if times_faster else "",
             "met": bool(ratio >= times_faster) if times_faster else None,
         })  # fmt: skip

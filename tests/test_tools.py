@@ -134,3 +134,19 @@ def without_plots(page: str) -> str:
 
 def test_page_of_measurements_shows_the_records():
     assert without_plots(benchmarks.page()) == without_plots(benchmarks.PAGE.read_text(encoding="utf-8"))
+
+
+def row_of_training(**changes):
+    """3 FLOP a token at 100 tokens/s, where the machine has 1000 FLOP/s and the reference makes 200 tokens/s."""
+    speeds = {"llmlib": 100, "flops_per_s": 300, "peak_flops_per_s": 1000, "peers": {"transformers float32": 200}}
+    return {"what": "train 1M, float32", "threads": 1, "target": ">= 1.5x transformers float32"} | speeds | changes
+
+
+def test_targets_are_set_against_what_the_machine_can_do():
+    assert benchmarks.needed(row_of_training()) == pytest.approx(0.9)  # 1.5 x 200 tokens/s x 3 FLOP of 1000 FLOP/s
+    assert benchmarks.needed(row_of_training(target="")) is None
+    assert benchmarks.needed(row_of_training(what="train 1M, bfloat16")) is None  # against float32's peak: no share
+    words = [benchmarks.what_targets_ask([row_of_training(peak_flops_per_s=peak)]) for peak in (1000, 960, 800)]
+    assert all("to train 1M in float32 with 1 thread" in text for text in words)
+    assert ["leave" in text for text in words] == [False, True, False]  # 0.9, 0.9375, 1.125
+    assert ["more than this machine can do" in text for text in words] == [False, False, True]

@@ -3,6 +3,7 @@
 python tools/benchmarks.py          (`make bench WRITE=1` does so after measuring)
 """
 
+import re
 from pathlib import Path
 
 import records
@@ -158,6 +159,50 @@ def verdict(row: dict) -> str:
     return f"{row['target']}: {'met' if row['met'] else 'missed'}" if row["target"] else "–"
 
 
+def precision_of_peak(row: dict) -> str:
+    return row.get("peak_precision", "float32")  # older records set both precisions against this one
+
+
+def needed(row: dict) -> float | None:
+    """The share of the peak that a row's target asks of our matrix products; None where the record cannot say.
+
+    The times faster, times the reference's tokens a second, times the operations of a token, over the peak.
+    """
+    target = re.fullmatch(r">= ([\d.]+)x (.+)", row["target"])
+    if target is None or precision_of_peak(row) not in row["what"]:
+        return None
+    flops_per_token = row["flops_per_s"] / row["llmlib"]
+    return float(target[1]) * row["peers"][target[2]] * flops_per_token / row["peak_flops_per_s"]
+
+
+def what_targets_ask(rows: list[dict]) -> str:
+    """In words, row by row; and where the whole machine, or nearly, would not do."""
+    asked = {
+        f"{row['what'].replace(',', ' in')} with {threads(row['threads'])}": share
+        for row in rows
+        if (share := needed(row))
+    }
+    if not asked:
+        return ""
+    shares = "; ".join(f"{share:.0%} to {what}" for what, share in asked.items())
+    lines = [
+        "The targets, too, can be set against that speed, to which the reference may come close.",
+        f"They ask for {shares}.",
+    ]
+    for what, share in asked.items():
+        if share > 1:
+            lines.append(f"To {what} as fast as that is more than this machine can do.")
+        elif share > 0.9:
+            lines.append(
+                f"To {what} as fast as that would leave {1 - share:.0%} of a step for all that is no matrix product."
+            )
+    return "\n".join(lines)
+
+
+def threads(n: int) -> str:
+    return f"{n} thread{'s' if n > 1 else ''}"
+
+
 def model_section(record: dict) -> str:
     rows = [
         [
@@ -165,19 +210,28 @@ def model_section(record: dict) -> str:
             row["threads"],
             f"{three(row['llmlib'])} {row['unit']}",
             compared(row),
-            f"{row['flops_per_s'] / row['peak_flops_per_s']:.0%} of {three(row['peak_flops_per_s'] / 1e9)} GFLOP/s",
+            f"{row['flops_per_s'] / row['peak_flops_per_s']:.0%} of {three(row['peak_flops_per_s'] / 1e9)} GFLOP/s in "
+            f"{precision_of_peak(row)}",
             verdict(row),
         ]
         for row in record["rows"]
     ]
     versions = ", ".join(f"{name} {version}" for name, version in record["packages"].items())
+    mixed = any(precision_of_peak(row) not in row["what"] for row in record["rows"])
+    above = (
+        "Steps in bfloat16 are set against float32's speed, too: theirs is higher, so they can pass 100%.\n"
+        if mixed
+        else ""
+    )
     return f"""## Training
 
 Models of one shape in one loop, {three(record["tokens_a_step"])} tokens a step: ours, and `LlamaForCausalLM`.
 In brackets, how many times as fast ours is.
 The last share is what our model's matrix products reach of the speed of one large product, measured in the same run.
-
+{above}
 {table(["what", "threads", "llmlib", "reference, same run", "matrix products", "target"], rows)}
+
+{what_targets_ask(record["rows"])}
 
 {versions}. {machine(record, "bench/model.py")}
 """
