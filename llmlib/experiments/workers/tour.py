@@ -1,0 +1,59 @@
+"""What the chapter on parallelism shows, many things in each launch: functions for `run_workers`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from llmlib.experiments.workers.matrices import all_reduce_seconds, both_ways
+from llmlib.model import Transformer
+from llmlib.parallel import g_sum, gather_columns, shard_transformer
+
+
+def two_layers(x: Tensor, w: Tensor, v: Tensor) -> dict[str, Tensor]:
+    """relu(X W) V with W cut by columns and V by rows: the whole result after one sum, and nothing sent in between."""
+    rank, n = dist.get_rank(), dist.get_world_size()
+    hidden = torch.relu(x @ w.chunk(n, dim=1)[rank])
+    return {"hidden": hidden, "result": g_sum(hidden @ v.chunk(n, dim=0)[rank])}
+
+
+def two_layers_gathered(x: Tensor, w: Tensor, v: Tensor) -> Tensor:
+    """The same with both cut by columns: the hidden numbers are gathered, and so is the result."""
+    rank, n = dist.get_rank(), dist.get_world_size()
+    hidden = gather_columns(torch.relu(x @ w.chunk(n, dim=1)[rank]))
+    return gather_columns(hidden @ v.chunk(n, dim=1)[rank])
+
+
+def counted(work: Callable[[], Any]) -> tuple[Any, int]:
+    """What `work` returns, and how many all-reduces it made."""
+    calls, original = [], dist.all_reduce
+    dist.all_reduce = lambda *args, **kwargs: (calls.append(1), original(*args, **kwargs))[1]
+    try:
+        return work(), len(calls)
+    finally:
+        dist.all_reduce = original
+
+
+def tensor_tour(
+    x: Tensor, w: Tensor, v: Tensor, model: Transformer, ids: list[int], n_tokens: int, sizes: list[int]
+) -> dict[str, Any]:
+    """A product both ways, two layers, a finished model that is cut and writes, and the time of all-reduces.
+
+    `model` writes `n_tokens` tokens after `ids`, the most probable each; `sizes` are numbers (float32) to be summed.
+    """
+    from llmlib.generation import generate
+
+    report: dict[str, Any] = {"matrices": both_ways(x, w), "layers": two_layers(x, w, v)}
+    report["gathered"] = two_layers_gathered(x, w, v)
+    shard_transformer(model)
+    report["weights"] = sum(parameter.numel() for parameter in model.parameters())
+    report["kv_bytes"] = model.config.kv_bytes()
+    with torch.inference_mode():
+        _, report["all_reduces"] = counted(lambda: model(torch.tensor([ids])))
+    report["text"] = generate(model, [ids], n_tokens)[0].tokens
+    report["seconds"] = all_reduce_seconds(sizes)
+    return report
