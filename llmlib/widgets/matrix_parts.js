@@ -62,11 +62,10 @@ export function splitSteps(x, w, split, n, numberBytes) {
   const chunks = now.map(({ wColumns }, d) => (columns ? entries.filter(([, f]) => wColumns[0] <= f && f < wColumns[1]) : entries.slice(...part(d, entries.length))));
   for (let k = 0; k < (columns ? n - 1 : 2 * (n - 1)); k += 1) {
     const summing = !columns && k < n - 1;
-    const late = !columns && !summing ? 1 : 0;
     const before = now;
     now = before.map(after);
     for (let d = 0; d < n; d += 1) {
-      const sent = chunks[(d - (k % (n - 1)) + late + n) % n];
+      const sent = chunks[(d - k + 2 * n) % n];
       const next = (d + 1) % n;
       now[d].sends = sent;
       now[d].sentBytes += numberBytes * sent.length;

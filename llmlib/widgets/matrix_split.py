@@ -201,10 +201,9 @@ def split_steps(x: Matrix, w: Matrix, split: str, devices: int, number_bytes: in
         chunks = [entries[d * len(entries) // n : (d + 1) * len(entries) // n] for d in range(n)]
     for k in range(n - 1 if split == "columns" else 2 * (n - 1)):
         summing = split == "rows" and k < n - 1
-        late = 1 if split == "rows" and not summing else 0  # after n - 1 sums, device d has chunk d + 1 complete
         before, now = now, [device.after() for device in now]
         for d in range(n):
-            sent = chunks[(d - (k % (n - 1)) + late) % n]
+            sent = chunks[(d - k) % n]
             receiver = now[(d + 1) % n]
             now[d].sends = list(sent)
             now[d].sent_bytes += number_bytes * len(sent)

@@ -12,6 +12,8 @@ from torch import Tensor
 from llmlib.experiments.workers.matrices import all_reduce_seconds, both_ways
 from llmlib.model import Transformer
 from llmlib.parallel import g_sum, gather_columns, shard_transformer
+from llmlib.parallel.schedules import Order
+from llmlib.training import Batch, loss_sum
 
 
 def two_layers(x: Tensor, w: Tensor, v: Tensor) -> dict[str, Tensor]:
@@ -57,3 +59,44 @@ def tensor_tour(
     report["text"] = generate(model, [ids], n_tokens)[0].tokens
     report["seconds"] = all_reduce_seconds(sizes)
     return report
+
+
+def pipeline_tour(
+    orders: dict[str, Order], seconds: tuple[float, float, float], model: Transformer, batch: Batch, requests: Tensor
+) -> dict[str, Any]:
+    """Each order done by stages that sleep, then by stages that compute; and answers to one request and to several.
+
+    `seconds` are the times of a stage forward, backward to the input and to the weights. `batch` is one step of
+    training; `requests` are prompts, (B, T), answered all in one group, then in as many groups as there are stages.
+    """
+    from llmlib.parallel.pipeline import Pipeline, gathered, measured_timeline, slept_timeline
+    from llmlib.parallel.pipelined_inference import pipelined_answers
+
+    report: dict[str, Any] = {"slept": {}, "computed": {}, "losses": {}, "gradients": {}, "answers": {}}
+    for name, order in orders.items():
+        report["slept"][name] = slept_timeline(order, *seconds)
+        pipeline = Pipeline(model, order)
+        for _ in range(2):  # the first is warmer for the second
+            pipeline.pieces.zero_grad()
+            report["losses"][name] = pipeline.add_gradients(batch.inputs, batch.targets)
+        report["computed"][name] = measured_timeline(pipeline.spans, pipeline.most_kept)
+        parts = gathered(pipeline.own_gradients())
+        report["gradients"][name] = {key: value for part in parts for key, value in part.items()}
+    for groups in (1, dist.get_world_size()):
+        report["answers"][groups] = pipelined_answers(model, requests.chunk(groups), 8)
+    return report
+
+
+def data_tour(model: Transformer, batch: Batch) -> dict[str, Any]:
+    """One step of training with the batch's rows shared out: this replica's loss, and the gradient after averaging."""
+    rank, n = dist.get_rank(), dist.get_world_size()
+    rows = slice(rank * len(batch.inputs) // n, (rank + 1) * len(batch.inputs) // n)
+    own = Batch(batch.inputs[rows], batch.targets[rows])
+    loss = loss_sum(model, own) / own.tokens
+    loss.backward()
+    before = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    for parameter in model.parameters():
+        dist.all_reduce(parameter.grad)
+        parameter.grad /= n
+    after = {name: parameter.grad for name, parameter in model.named_parameters()}
+    return {"loss": loss.item(), "before": before, "after": after}
