@@ -64,7 +64,7 @@ def tensor_tour(
 def pipeline_tour(
     orders: dict[str, Order], seconds: tuple[float, float, float], model: Transformer, batch: Batch, requests: Tensor
 ) -> dict[str, Any]:
-    """Each order done by stages that sleep, then by stages that compute; and answers to one request and to several.
+    """Each order done by stages that sleep, then, if it goes backward, by stages that compute; and requests answered.
 
     `seconds` are the times of a stage forward, backward to the input and to the weights. `batch` is one step of
     training; `requests` are prompts, (B, T), answered all in one group, then in as many groups as there are stages.
@@ -75,13 +75,16 @@ def pipeline_tour(
     report: dict[str, Any] = {"slept": {}, "computed": {}, "losses": {}, "gradients": {}, "answers": {}}
     for name, order in orders.items():
         report["slept"][name] = slept_timeline(order, *seconds)
+        if all(action.kind == "F" for action in order[0]):
+            continue  # nothing to learn from
         pipeline = Pipeline(model, order)
         for _ in range(2):  # the first is warmer for the second
             pipeline.pieces.zero_grad()
             report["losses"][name] = pipeline.add_gradients(batch.inputs, batch.targets)
         report["computed"][name] = measured_timeline(pipeline.spans, pipeline.most_kept)
         parts = gathered(pipeline.own_gradients())
-        report["gradients"][name] = {key: value for part in parts for key, value in part.items()}
+        if dist.get_rank() == 0:  # one copy of them is enough to be sent to the caller
+            report["gradients"][name] = {key: value for part in parts for key, value in part.items()}
     for groups in (1, dist.get_world_size()):
         report["answers"][groups] = pipelined_answers(model, requests.chunk(groups), 8)
     return report

@@ -1,0 +1,44 @@
+"""The chapter's launches on pipelines and on data: what they show is what one process computes."""
+
+import torch
+
+from llmlib.experiments.workers import tour
+from llmlib.model import ModelConfig, Transformer
+from llmlib.parallel import run_workers, schedules
+from llmlib.training import Batch, loss_sum
+
+CONFIG = ModelConfig(vocab_size=32, context=16, width=16, layers=4, heads=2)
+
+
+def material():
+    dice = torch.Generator().manual_seed(0)
+    model = Transformer(CONFIG, dice)
+    ids = torch.randint(32, (4, 9), generator=dice)
+    batch = Batch(ids[:, :-1], ids[:, 1:])
+    whole = Transformer(CONFIG, torch.Generator().manual_seed(0))
+    loss = loss_sum(whole, batch) / batch.tokens
+    loss.backward()
+    return model, batch, loss.item(), {name: p.grad for name, p in whole.named_parameters()}
+
+
+def test_pipelines_that_sleep_and_that_compute():
+    model, batch, loss, gradients = material()
+    orders = {"gpipe": schedules.gpipe(2, 4), "forward": schedules.forward_only(2, 3)}
+    report, _ = run_workers(tour.pipeline_tour, 2, orders, (0.01, 0.01, 0.01), model, batch, batch.inputs[:2, :4])
+    assert sorted(report["slept"]) == ["forward", "gpipe"]
+    assert report["slept"]["gpipe"].step_time >= 5 * 0.03 * 0.99  # (m + p - 1) T; a sleeper never wakes early
+    assert report["computed"]["gpipe"].peak_activations == [4, 4]
+    assert abs(report["losses"]["gpipe"] - loss) < 1e-5
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(report["gradients"]["gpipe"][name], gradient, rtol=1e-4, atol=1e-6)
+    together, apart = report["answers"][1][0], report["answers"][2][0]
+    assert torch.equal(together[0], torch.cat(apart))
+
+
+def test_the_average_of_the_copies_gradients_is_the_batchs():
+    model, batch, loss, gradients = material()
+    copies = run_workers(tour.data_tour, 2, model, batch)
+    assert abs(sum(copy["loss"] for copy in copies) / 2 - loss) < 1e-6
+    for name, gradient in gradients.items():
+        for copy in copies:
+            torch.testing.assert_close(copy["after"][name], gradient, rtol=1e-4, atol=1e-6)
