@@ -1,7 +1,7 @@
 // The figure PipelineBubble: the schedule of a pipeline as a Gantt chart, and what stands idle in it.
 
 import { chart, path } from "./chart.js";
-import { significant } from "./format.js";
+import { plural, significant } from "./format.js";
 import { frame, h, svg } from "./frame.js";
 import { gantt } from "./gantt.js";
 import { SCHEDULES, cannotInterleave, measuredTimeline, neededBy, scheduleName, scheduled } from "./pipeline_schedules.js";
@@ -216,11 +216,13 @@ function render({ model, el }) {
     memory.body.replaceChildren(plot.node);
   }
 
+  const peak = ({ peaks }) => (Math.max(...peaks) === 1 ? "1 micro-batch" : `${significant(Math.max(...peaks))} micro-batches`);
+
   function sentence({ p, m, step }) {
     const problem = now.charts.find((each) => each.problem)?.problem;
     const [first] = sound();
     if (!first) return problem;
-    const each = sound().map(({ name, line, key }) => `${name}${key === "measured" ? "" : `, ${p} ${p === 1 ? "stage" : "stages"}, ${m} ${m === 1 ? "micro-batch" : "micro-batches"}`}: the step takes ${significant(line.step)} instead of ${significant(line.ideal)} forward passes, idle for ${two(line.fraction)} of all device time, or ${two(line.ratio)} of the ideal time; a stage keeps up to ${significant(Math.max(...line.peaks))} micro-batches' activations.`);
+    const each = sound().map(({ name, line, key }) => `${name}${key === "measured" ? "" : `, ${plural(p, "stage")}, ${plural(m, "micro-batch", "micro-batches")}`}: the step takes as long as ${significant(line.step)} forward passes instead of ${significant(line.ideal)}; idle for ${two(line.fraction)} of all device time, or ${two(line.ratio)} of the ideal time; a stage keeps activations of up to ${peak(line)}.`);
     const total = Math.ceil(until() - 1e-9);
     if (step >= total) return [...each, problem ?? ""].join(" ").trim();
     const spans = first.line.spans.flat();

@@ -2,7 +2,7 @@
 
 import torch
 
-from llmlib.experiments.workers import tour
+from llmlib.experiments.workers import tasks, tour
 from llmlib.model import ModelConfig, Transformer
 from llmlib.parallel import run_workers, schedules
 from llmlib.training import Batch, loss_sum
@@ -35,10 +35,22 @@ def test_pipelines_that_sleep_and_that_compute():
     assert torch.equal(together[0], torch.cat(apart))
 
 
-def test_the_average_of_the_copies_gradients_is_the_batchs():
+def test_copies_that_train_and_that_serve():
     model, batch, loss, gradients = material()
-    copies = run_workers(tour.data_tour, 2, model, batch)
+    prompts = [[1, 2, 3]] * 6
+    copies = run_workers(tour.data_tour, 2, model, batch, prompts, 4, 0.02, [1, 2])
     assert abs(sum(copy["loss"] for copy in copies) / 2 - loss) < 1e-6
-    for name, gradient in gradients.items():
-        for copy in copies:
+    for copy in copies:
+        assert not torch.allclose(copy["before"], gradients["norm.weight"], rtol=1e-2)
+        for name, gradient in gradients.items():
             torch.testing.assert_close(copy["after"][name], gradient, rtol=1e-4, atol=1e-6)
+        assert copy["slept"][1] <= 1 / 0.02  # one replica cannot be faster than its naps
+        assert copy["slept"][2] > copy["slept"][1]
+        assert copy["answers"][1] == copy["answers"][2]
+
+
+def test_every_way_of_training_equals_one_process():
+    task = tasks.Task(ModelConfig(vocab_size=64, context=16, width=32, layers=4, heads=4, tied=False), steps=2)
+    for differences in run_workers(tour.equalities, 2, task, seconds=150):
+        assert len(differences) == 8
+        assert all(loss <= 1e-5 and gradient <= 1e-5 for loss, gradient in differences.values()), differences

@@ -22,7 +22,7 @@ def test_both_figures_live_both_ways(open_lab):
     page.locator(".bw-status").nth(2).wait_for()
     first, matrix = page.locator(".bw").nth(0), page.locator(".bw").nth(1)
 
-    wait_for_status(page, "The pipeline bubble", "GPipe, 4 stages, 8 micro-batches: the step takes 33")
+    wait_for_status(page, "The pipeline bubble", "GPipe, 4 stages, 8 micro-batches: the step takes as long as 33")
     first.get_by_label("Schedule").select_option("1f1b")
     lab.wait("(bubble.schedule, bubble.timeline(bubble.schedule).peak_activations)", ["1f1b", [4.0, 3.0, 2.0, 1.0]])
     wait_for_status(page, "The pipeline bubble", "1F1B, 4 stages")  # the other view, too
@@ -36,7 +36,7 @@ def test_both_figures_live_both_ways(open_lab):
 spans = [s for row in timeline(one_f_one_b(4, 8), 0.01, 0.01, 0.01).spans for s in row]
 bubble.measured = [[s.stage, *s.action, s.start, s.end] for s in spans]
 bubble.stages, bubble.step, answer = 2, 9999, None""")
-    wait_for_status(page, "The pipeline bubble", "Measured: the step takes 33")
+    wait_for_status(page, "The pipeline bubble", "Measured: the step takes as long as 33")
     wait_for_status(page, "The pipeline bubble", "1F1B, 2 stages, 8 micro-batches")
     assert lab.python("bubble.stages = 17; answer = 0") == "TraitError: stages is 17; choose a number from 1 to 16."
 

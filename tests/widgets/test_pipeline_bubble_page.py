@@ -31,8 +31,8 @@ def numbers(page):
 def test_schedules_sizes_and_both_definitions(open_page, over):
     page = open_page(PipelineBubble(), over=over)
     assert status(page) == (
-        "GPipe, 4 stages, 8 micro-batches: the step takes 33 instead of 24 forward passes, idle for 0.27 of all device "
-        "time, or 0.38 of the ideal time; a stage keeps up to 8 micro-batches' activations."
+        "GPipe, 4 stages, 8 micro-batches: the step takes as long as 33 forward passes instead of 24; idle for 0.27 of "
+        "all device time, or 0.38 of the ideal time; a stage keeps activations of up to 8 micro-batches."
     )
     page.get_by_label("Compare with").select_option("1f1b")
     settle(page)
@@ -56,7 +56,7 @@ def test_schedules_sizes_and_both_definitions(open_page, over):
         "1",
     ]  # m + p - 1 and 3 handoffs
     page.get_by_role("button", name="Reset").click()
-    assert status(page).startswith("GPipe, 4 stages, 8 micro-batches: the step takes 33")
+    assert status(page).startswith("GPipe, 4 stages, 8 micro-batches: the step takes as long as 33")
 
 
 def test_it_fills_as_time_passes(open_page):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +11,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from llmlib.experiments.workers.matrices import all_reduce_seconds, both_ways
+from llmlib.experiments.workers.tasks import Task
 from llmlib.model import Transformer
 from llmlib.parallel import g_sum, gather_columns, shard_transformer
-from llmlib.parallel.schedules import Order
+from llmlib.parallel.schedules import Order, one_f_one_b
 from llmlib.training import Batch, loss_sum
 
 
@@ -90,16 +92,45 @@ def pipeline_tour(
     return report
 
 
-def data_tour(model: Transformer, batch: Batch) -> dict[str, Any]:
-    """One step of training with the batch's rows shared out: this replica's loss, and the gradient after averaging."""
-    rank, n = dist.get_rank(), dist.get_world_size()
-    rows = slice(rank * len(batch.inputs) // n, (rank + 1) * len(batch.inputs) // n)
-    own = Batch(batch.inputs[rows], batch.targets[rows])
-    loss = loss_sum(model, own) / own.tokens
+def data_tour(
+    model: Transformer, batch: Batch, prompts: list[list[int]], n_tokens: int, nap: float, counts: list[int]
+) -> dict[str, Any]:
+    """One step of training with the batch's rows shared out, then requests shared out to so many replicas.
+
+    `loss` and `before` (the last norm's gradient) are of this replica's rows, `after` are all gradients averaged. Under
+    `slept` and `wrote`: replicas -> requests per second, if an answer takes `nap` seconds of sleep, and if the model
+    writes `n_tokens` after each prompt.
+    """
+    from llmlib.experiments.workers.replicas import own_share_of_loss, serve_texts
+    from llmlib.parallel import average_in_buckets, requests_per_second, serve_replicas
+
+    loss = own_share_of_loss(model, batch, loss_sum)
     loss.backward()
-    before = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
-    for parameter in model.parameters():
-        dist.all_reduce(parameter.grad)
-        parameter.grad /= n
-    after = {name: parameter.grad for name, parameter in model.named_parameters()}
-    return {"loss": loss.item(), "before": before, "after": after}
+    report: dict[str, Any] = {"loss": loss.item(), "before": model.norm.weight.grad.clone()}
+    average_in_buckets(model.parameters())
+    report["after"] = {name: parameter.grad for name, parameter in model.named_parameters()}
+    naps = {count: serve_replicas(prompts, lambda prompt: time.sleep(nap), count) for count in counts}
+    texts = serve_texts(model, prompts, n_tokens, counts)
+    report["slept"] = {count: requests_per_second(served) for count, served in naps.items()}
+    report["wrote"] = {count: requests_per_second(served) for count, served in texts.items()}
+    report["answers"] = {count: [one.answer for one in served] for count, served in texts.items()}
+    return report
+
+
+def equalities(task: Task) -> dict[str, tuple[float, float]]:
+    """Way of training -> the greatest difference of a loss and of a gradient's entry from those of one process."""
+    from llmlib.experiments.workers import replicas, training
+
+    n, micro_batches = dist.get_world_size(), task.rows // 2
+    alone = training.train_alone(task)
+    runs = {
+        "tensor, by hand": training.train_tensor(task),
+        "tensor, torch's parallelize_module": training.train_dtensor(task),
+        "pipeline 1F1B, by hand": training.train_pipeline(task, one_f_one_b(n, micro_batches))[0],
+        "pipeline 1F1B, torch's": training.train_torch_pipeline(task, "1F1B", micro_batches),
+        "data, by hand": replicas.train_data(task),
+        "data, torch's DistributedDataParallel": replicas.train_ddp(task),
+        "data with ZeRO-1, by hand": replicas.train_zero(task)[0],
+        "data, all spread, torch's fully_shard": replicas.train_fully_sharded(task),
+    }
+    return {name: run.difference(alone) for name, run in runs.items()}
