@@ -281,6 +281,57 @@ The limit is the speed at which this machine's memory can deliver the weights.
 """
 
 
+def parallel_section(record: dict) -> str:
+    rows = [
+        [
+            row["what"],
+            row["processes"],
+            f"{three(1e3 * row['llmlib'])} ms",
+            "; ".join(
+                f"{name} {three(1e3 * value)} ({row['llmlib'] / value:.2f}x)" for name, value in row["peers"].items()
+            ),
+            verdict(row),
+        ]
+        for row in record["rows"]
+    ]
+    bubbles = [
+        [row["schedule"], *(f"{100 * row[key]:.1f}%" for key in ("predicted", "slept", "computed"))]
+        for row in record["bubbles"]
+    ]
+    serving = [[line["replicas"], three(line["texts_per_s"])] for line in record["serving"]]
+    figure, axes = plots.figure()
+    for (processes, points), colour in zip(record["all_reduce"].items(), [plots.FOCUS, plots.NEW], strict=True):
+        axes.loglog([p["bytes"] for p in points], [1e3 * p["seconds"] for p in points], "o-", color=colour, ms=3)
+        last = points[-1]
+        plots.label(axes, f"{processes} processes", last["bytes"], 1e3 * last["seconds"], colour)
+    axes.set(xlabel="bytes that are summed (log scale)", ylabel="milliseconds (log scale)")
+    description = "Milliseconds of an all-reduce against its bytes: flat where they are few, then in proportion."
+    sleep = " + ".join(f"{1e3 * seconds:g}" for seconds in record["sleep"])
+    return f"""## Many processes
+
+All processes are on this one machine, and talk through gloo; torch's own engines do the same work in turns with ours.
+The model has {three(record["parameters"] / 1e6)}M parameters. In brackets, how many times as long ours takes.
+
+{table(["what", "processes", "llmlib", "torch's own, same run", "target"], rows)}
+
+The idle share of {record["stages"]} stages with {record["micro_batches"]} micro-batches:
+as predicted, as measured with stages that sleep ({sleep} ms forward, to the input, to the weights),
+and as measured with stages that compute, which have to share this machine's cores.
+Sleeping stages are to come within 10 percentage points of the prediction:
+{"all do" if all(row["met"] for row in record["bubbles"]) else "not all do"}.
+
+{table(["schedule", "predicted", "stages that sleep", "stages that compute"], bubbles)}
+
+{embed(figure, description)}
+
+Texts of 60 tokens that the book's own model writes, spread over replicas:
+
+{table(["replicas", "texts a second"], serving)}
+
+torch {record["packages"]["torch"]}. {machine(record, "bench/parallel.py")}
+"""
+
+
 def machine(record: dict, script: str) -> str:
     return f"*Measured by `{script}` on {record['date']}: {record['machine']}, Python {record['python']}.*"
 
@@ -294,6 +345,7 @@ SECTIONS = {
     "corpus": corpus_section,
     "model": model_section,
     "generation": generation_section,
+    "parallel": parallel_section,
     "widgets": widgets_section,
     "site": site_section,
 }

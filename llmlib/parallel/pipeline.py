@@ -7,6 +7,7 @@ what is measured can be laid over what was predicted.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 
@@ -65,6 +66,17 @@ def check_order(order: Order, stages: int, chunks: int | None = None) -> int:
     return needed
 
 
+def common_start(group: Group | None, like: Tensor) -> float:
+    """Waits until all processes are here, and gives that moment by this process' `time.perf_counter`.
+
+    Processes of one machine read one clock, and agree on the moment; others take the one at which they were let go.
+    """
+    moment = like.new_tensor([time.perf_counter()], dtype=torch.float64)
+    dist.all_reduce(moment, dist.ReduceOp.MAX, group=group)
+    one_machine = os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE")
+    return moment.item() if one_machine else time.perf_counter()
+
+
 def execute(
     order: Order, works: Sequence[Work], like: Tensor, group: Group | None = None, back: Group | None = None
 ) -> tuple[list[Span], float]:
@@ -81,8 +93,7 @@ def execute(
     chunks = check_order(order, stages, len(works))
     split = any(action.kind == "W" for action in order[stage])
     mail, spans, most_kept = Mail(group, back or group, chunks), [], 0
-    dist.barrier(group)
-    origin = time.perf_counter()
+    origin = common_start(group, like)
     for action in order[stage]:
         kind, i, c = action
         work, shape = works[c], works[c].shape(i)

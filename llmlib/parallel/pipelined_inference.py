@@ -15,7 +15,7 @@ from torch import Tensor
 
 from llmlib.model import Transformer
 from llmlib.parallel.pieces import GrowingCache, Piece
-from llmlib.parallel.pipeline import Mail, gathered
+from llmlib.parallel.pipeline import Mail, common_start, gathered
 from llmlib.parallel.schedules import Action, Span, Timeline
 from llmlib.parallel.tensor import Group
 
@@ -56,8 +56,7 @@ def pipelined_answers(
     caches = [GrowingCache(piece.end - 1) for _ in requests]
     answers: list[list[Tensor]] = [[] for _ in requests]
     mail, spans, like = Mail(group, group, 1), [], model.norm.weight
-    dist.barrier(group)
-    origin = time.perf_counter()
+    origin = common_start(group, like)
     for turn in range(max_tokens):
         for i, prompts in enumerate(requests):
             tag = turn * len(requests) + i

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import torch
 import torch.distributed as dist
 
-from llmlib.parallel.pipeline import gathered
+from llmlib.parallel.pipeline import common_start, gathered
 
 _calls = itertools.count()  # every process counts alike, so that each call has a counter of its own
 
@@ -36,8 +37,7 @@ def serve_replicas(requests: Sequence[Any], answer: Callable[[Any], Any], replic
     if isinstance(replicas, bool) or not isinstance(replicas, int) or not 1 <= replicas <= processes:
         raise ValueError(f"replicas is {replicas!r}; with {processes} processes it is a whole number from 1 to that.")
     store, counter = dist.distributed_c10d._get_default_store(), f"requests {next(_calls)}"
-    dist.barrier()
-    origin, served = time.perf_counter(), []
+    origin, served = common_start(None, torch.zeros(1)), []
     while rank < replicas and (index := store.add(counter, 1) - 1) < len(requests):
         start = time.perf_counter() - origin
         given = answer(requests[index])
