@@ -6,6 +6,7 @@ from llmlib.widgets.beam_tree import BeamTree, beam_record
 from llmlib.widgets.bpe_merges import BPEMerges
 from llmlib.widgets.competence import Competence
 from llmlib.widgets.compute_budget import ComputeBudget
+from llmlib.widgets.decoding_records import recorded_predictions
 from llmlib.widgets.kv_cache_stepper import KVCacheStepper
 from llmlib.widgets.matrix_split import MatrixSplit
 from llmlib.widgets.pipeline_bubble import PipelineBubble
@@ -25,5 +26,6 @@ __all__ = [
     "SamplingExplorer",
     "TrainingReplay",
     "beam_record",
+    "recorded_predictions",
     "sampling_record",
 ]
