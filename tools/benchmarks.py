@@ -332,6 +332,42 @@ torch {record["packages"]["torch"]}. {machine(record, "bench/parallel.py")}
 """
 
 
+def page_model_section(record: dict) -> str:
+    targets, rows = record["targets"], record["rows"]
+
+    def met(value: float, limit: float, least: bool) -> str:
+        return f"{'>=' if least else '<='} {three(limit)}: {'met' if (value >= limit) is least else 'missed'}"
+
+    lines = []
+    for size, row in rows.items():
+        name = f"{size} model, {three(row['parameters'] / 1e6)} million parameters"
+        ours, theirs = row["tokens_per_second"], row["onnxruntime_web_per_second"]
+        asked = met(ours, targets["tokens_per_second_3.1M"], True) if size == "3.1M" else "–"
+        best = f"{three(row['best_per_second'])}; {three(row['onnxruntime_web_best_per_second'])}"
+        lines.append([name, "tokens/s", three(ours), f"{three(theirs)} ({ours / theirs:.2f}x)", best, asked])
+        lines.append(
+            [name, "first token, ms", three(row["first_ms"]), "", "", met(row["first_ms"], targets["first_ms"], False)]
+        )
+        blocked = row["blocked_ms"]
+        lines.append([name, "page blocked, ms", three(blocked), "", "", met(blocked, targets["blocked_ms"], False)])
+    head = ["what", "unit", "llmlib", "onnxruntime-web (ratio)", "best rounds: ours; theirs", "target"]
+    shipped = f"{three(record['shipped_gzip_bytes'] / 2**20)} MiB"
+    return f"""## The model in the page
+
+A figure's model, in plain JavaScript in a worker, beside onnxruntime-web {record["onnxruntime_web"]}, which is compiled
+with SIMD instructions, on the same weights in the same Chromium {record["chromium"]}.
+Both write the same {record["tokens"]} tokens after {record["prompt"]}, with one thread, in turns: medians of
+{record["rounds"]} rounds, and the best round of each.
+The first token is counted from when the weights are in.
+The page is blocked while one task of its main thread lasts, 0 if none takes 50 ms.
+Weights and tokenizer come to {shipped} compressed; onnxruntime-web's own code alone has 11 MB.
+
+{table(head, lines)}
+
+{machine(record, "bench/page_model.py")}
+"""
+
+
 def machine(record: dict, script: str) -> str:
     return f"*Measured by `{script}` on {record['date']}: {record['machine']}, Python {record['python']}.*"
 
@@ -346,6 +382,7 @@ SECTIONS = {
     "model": model_section,
     "generation": generation_section,
     "parallel": parallel_section,
+    "page_model": page_model_section,
     "widgets": widgets_section,
     "site": site_section,
 }
