@@ -18,7 +18,13 @@ def attention_weights(model: Transformer, ids: Tensor) -> Tensor:
 
     The scores are those of Vaswani et al. 2017 (arXiv 1706.03762), equation 1, spelled out; the model's own fast path
     never forms them.
+    Raises ValueError for no token, or for more than the model's context.
     """
+    if not 1 <= ids.numel() <= model.config.context:
+        raise ValueError(
+            f"The text has {ids.numel()} tokens, and the model's context is {model.config.context}; "
+            f"give from 1 to {model.config.context}."
+        )
     T, x = ids.numel(), model.embedding(ids.view(1, -1))  # (1, T, C)
     future = torch.ones(T, T, dtype=torch.bool, device=x.device).triu(1)
     weights = []

@@ -39,6 +39,12 @@ def test_weights_times_values_are_what_each_layer_gathers(monkeypatch):
         assert_close(layer @ values[0].repeat_interleave(2, dim=0), sums[0], atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("length", [0, 17])
+def test_weights_of_no_text_or_of_too_long_a_one_are_refused_in_a_sentence(length):
+    with pytest.raises(ValueError, match=f"The text has {length} tokens, and the model's context is 16; give from 1"):
+        attention_weights(make(), torch.zeros(length, dtype=torch.long))
+
+
 @torch.no_grad()
 def test_expectations_are_the_model_s_probabilities():
     model, ids = make(), torch.tensor([3, 1, 4, 1])
