@@ -65,6 +65,8 @@ def run_workers(
     """
     if isinstance(processes, bool) or not isinstance(processes, int) or processes < 1:
         raise ValueError(f"processes is {processes!r}; it has to be a whole number of at least 1.")
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise ValueError(f"threads is {threads!r}; each process has a whole number of them, at least 1.")
     if not seconds > 0:
         raise ValueError(f"seconds is {seconds!r}; give the time after which to stop waiting, above 0.")
     job = _address(worker) | {

@@ -13,6 +13,15 @@ from llmlib.parallel import schedules
 UNTIED = ModelConfig(vocab_size=64, context=16, width=32, layers=4, heads=4, tied=False)
 
 
+def lively_model(task):
+    """An untied model with large weights, so that what it writes depends on where a token stands."""
+    model = replace(task, config=UNTIED).model()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(8 if weight.dim() == 2 else 1)
+    return model
+
+
 def everything(task, requests, max_tokens):
     """Tied weights by hand, in every schedule; untied ones by torch's engine; writing; what is refused."""
     half = [dist.new_group(ranks) for ranks in ([0, 1], [2, 3])][dist.get_rank() // 2]
@@ -26,7 +35,7 @@ def everything(task, requests, max_tokens):
     result["interleaved"] = training.train_pipeline(task, schedules.interleaved(2, 4, 2), half)
     result["uneven"] = training.train_pipeline(task, schedules.gpipe(4, 3))
     result["torch"] = {name: training.train_torch_pipeline(untied, name, 4) for name in ("GPipe", "1F1B")}
-    result["answers"] = parallel.pipelined_answers(task.model(), requests, max_tokens)
+    result["answers"] = parallel.pipelined_answers(lively_model(task), requests, max_tokens)
     result["refusals"] = refusals(task)
     result["mesh"] = replicas.train_mesh(task, 2, 2)
     result["tensor"] = training.train_tensor(task)

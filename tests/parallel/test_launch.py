@@ -141,6 +141,8 @@ def test_what_cannot_be_run_is_refused_in_a_sentence(place):
     for processes in (0, -1, 1.5, True, "2"):
         with pytest.raises(ValueError, match=r"processes is .*; it has to be a whole number of at least 1"):
             run_workers(demonstration.rank_and_sum, processes)
+    with pytest.raises(ValueError, match="threads is 0; each process has a whole number of them"):
+        run_workers(demonstration.rank_and_sum, 1, threads=0)
     with pytest.raises(ValueError, match="seconds is 0; give the time"):
         run_workers(demonstration.rank_and_sum, 1, seconds=0)
     with pytest.raises(ValueError, match="give a function that stands in a module"):

@@ -83,9 +83,9 @@ def test_a_measured_timeline_keeps_the_order_its_dependencies_and_its_activation
 
 
 def test_answers_of_a_pipeline_are_those_of_the_whole_model(results):
-    expected = [
-        [text.tokens for text in generate(TASK.model(), ids.tolist(), max_tokens=NEW_TOKENS)] for ids in REQUESTS
-    ]
+    model = pipeline_checks.lively_model(TASK)
+    expected = [[text.tokens for text in generate(model, ids.tolist(), max_tokens=NEW_TOKENS)] for ids in REQUESTS]
+    assert all(len(set(tokens)) > 2 for texts in expected for tokens in texts)  # positions and caches matter
     for result in results:
         answers, line = result["answers"]
         assert [answer.tolist() for answer in answers] == expected
