@@ -26,3 +26,8 @@ def story_model_run() -> dict:
 def decoding_numbers() -> dict:
     """Quality and diversity of stories written under many settings, with hardware and date: see `decoding_grid`."""
     return _read("decoding_grid.json")
+
+
+def kv_heads_record() -> dict:
+    """Held-out losses of models that differ in their heads of keys and values: see `compare_kv_heads`."""
+    return _read("kv_heads.json")
