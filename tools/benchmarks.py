@@ -368,6 +368,26 @@ Weights and tokenizer come to {shipped} compressed; onnxruntime-web's own code a
 """
 
 
+def curriculum_section(record: dict) -> str:
+    rows = [
+        [row["what"], f"{three(1e9 * row['seconds'])} ns", "met" if row["seconds"] <= record["limit"] else "missed"]
+        for row in record["rows"]
+    ]
+    rows.append(["`numpy`'s `choice` with the same weights", f"{three(1e9 * record['choice_seconds'])} ns", "–"])
+    n = record["documents"]
+    return f"""## Drawing from a curriculum's window
+
+{table(["what", "a draw", f"limit {three(1e6 * record['limit'])} µs"], rows)}
+
+{three(n / 1e6)} million documents, drawn in batches of {record["batch"]:,}.
+Sorting them by difficulty takes {three(record["sorting_seconds"])} s, once.
+The order takes {three(record["bytes"] / n)} bytes a document, and {three(record["bytes_with_ties"] / n)} with the ties
+of the last row but one.
+
+{machine(record, "bench/curriculum.py")}
+"""
+
+
 def machine(record: dict, script: str) -> str:
     return f"*Measured by `{script}` on {record['date']}: {record['machine']}, Python {record['python']}.*"
 
@@ -383,6 +403,7 @@ SECTIONS = {
     "generation": generation_section,
     "parallel": parallel_section,
     "page_model": page_model_section,
+    "curriculum": curriculum_section,
     "widgets": widgets_section,
     "site": site_section,
 }

@@ -51,6 +51,7 @@ class CurriculumSampler:
         if self.ends is None:
             k = np.maximum(1, k)
         else:
+            k = k.astype(np.uint32)  # of the same type, or all ends would be converted for a single search
             k = self.ends[np.maximum(0, np.searchsorted(self.ends, k, side="right") - 1)].astype(np.int64)
         return int(k) if k.ndim == 0 else k
 

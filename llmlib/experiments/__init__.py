@@ -1,5 +1,21 @@
-"""The long runs that the chapters plot, and their records: `results/NAME.json`, written by the script of that name."""
+"""The long runs that the chapters plot, and their records in `results`, each written by the script of its name."""
 
-from llmlib.experiments.results import decoding_numbers, kv_heads_record, story_model_numbers, story_model_run
+from llmlib.experiments.results import (
+    curriculum_about,
+    curriculum_records,
+    curriculum_sample,
+    decoding_numbers,
+    kv_heads_record,
+    story_model_numbers,
+    story_model_run,
+)
 
-__all__ = ["decoding_numbers", "kv_heads_record", "story_model_numbers", "story_model_run"]
+__all__ = [
+    "curriculum_about",
+    "curriculum_records",
+    "curriculum_sample",
+    "decoding_numbers",
+    "kv_heads_record",
+    "story_model_numbers",
+    "story_model_run",
+]

@@ -27,9 +27,8 @@ class Arm:
         """>>> Arm("clean", "length", "root", hard_first=True).name
         'length, root, hard first'
         """
-        if self.pacing == "all":
-            return "uniform" if self.stories == 2 else f"uniform, {self.stories} a step"
-        parts = [self.measure, self.pacing, "hard first" * self.hard_first, "soft" * (self.softness > 0)]
+        parts = ["uniform"] if self.pacing == "all" else [self.measure, self.pacing]
+        parts += ["hard first" * self.hard_first, "soft" * (self.softness > 0), "one a step" * (self.stories == 1)]
         return ", ".join(part for part in parts if part)
 
 
@@ -129,6 +128,7 @@ ARMS = (  # first those that the chapter cannot do without, so that the end of e
 )
 LONG_ARMS = (
     Arm("clean", stories=1),
+    *(Arm("clean", "length", pacing, stories=1) for pacing in ("root", "linear")),
     Arm("long"),
     *(Arm("long", measure, "root") for measure in ("length", "perplexity", "random")),
     Arm("long", "length", "root", hard_first=True),

@@ -106,22 +106,18 @@ class Laboratory:
 
     def __init__(self, scale: Scale) -> None:
         self.scale = scale
-        self.corpus = cache(self._corpus)
+        self.corpus, self.reference = cache(self._corpus), cache(self._reference)  # by the share of noise
 
     @cached_property
     def coder(self) -> Tokenizer:
         texts = (story.text for story in mixed_stories(TOKENIZER_SEED, self.scale.tokenizer_stories))
         return Tokenizer.train(texts, self.scale.size.vocab_size, special_tokens=[END_OF_TEXT])
 
-    @cached_property
-    def references(self) -> dict[float, tuple[Transformer, float]]:
-        """By the share of noise: a reference model learns from stories like those that it will judge, not from them."""
+    def _reference(self, noise: float) -> tuple[Transformer, float]:
+        """A reference model learns from stories like those that it will judge, noise included, but not from them."""
         texts = [story.text for story in mixed_stories(REFERENCE_SEED, self.scale.stories // 3)]
-        made = {}
-        for noise in (0.0, self.scale.noise):
-            noisy = with_noise(texts, noise, Random(REFERENCE_SEED))
-            made[noise] = train_reference(noisy, self.coder, self.scale.reference, self.scale.reference_steps)
-        return made
+        noisy = with_noise(texts, noise, Random(REFERENCE_SEED))
+        return train_reference(noisy, self.coder, self.scale.reference, self.scale.reference_steps)
 
     @cached_property
     def held_out(self) -> dict[str, list[Batch]]:
@@ -139,7 +135,7 @@ class Laboratory:
 
     def _corpus(self, noise: float) -> CurriculumCorpus:
         scale = self.scale
-        return make_corpus(CORPUS_SEED, scale.stories, self.coder, scale.size.context, self.references[noise], noise)
+        return make_corpus(CORPUS_SEED, scale.stories, self.coder, scale.size.context, self.reference(noise), noise)
 
     def tokens(self, arm: Arm) -> int:
         """That a run of this arm reads."""

@@ -1,5 +1,6 @@
 """The records of the long runs, as the chapters use them."""
 
+import csv
 import json
 from importlib.resources import files
 
@@ -31,3 +32,27 @@ def decoding_numbers() -> dict:
 def kv_heads_record() -> dict:
     """Held-out losses of models that differ in their heads of keys and values: see `compare_kv_heads`."""
     return _read("kv_heads.json")
+
+
+def curriculum_records() -> list[dict]:
+    """Every moment of every run of `curriculum_runs`, in the order in which they were made; numbers as numbers."""
+    text = (files("llmlib") / "experiments" / "results" / "curriculum_runs.csv").read_text("utf-8")
+    words = ("purpose", "condition", "measure", "pacing")
+    counts = ("seed", "stories", "tokens", "steps")
+    rows = []
+    for row in csv.DictReader(text.splitlines()):
+        numbers = {
+            name: (int if name in counts else float)(row[name]) for name in row if name not in (*words, "hard_first")
+        }
+        rows.append({name: row[name] for name in words} | {"hard_first": row["hard_first"] == "True"} | numbers)
+    return rows
+
+
+def curriculum_about() -> dict:
+    """How those runs were made: scale, date, hardware, the unseen stories' own entropies, the teacher's FLOPs."""
+    return _read("curriculum_about.json")
+
+
+def curriculum_sample() -> dict:
+    """Stories of their corpus with their scores, as the figure Competence takes them."""
+    return _read("curriculum_sample.json")

@@ -124,7 +124,7 @@ def test_no_step_of_a_plan_reads_what_is_not_open_yet(laboratory, hard_first):
 
 
 def test_perplexity_is_the_reference_models_mean_surprise(laboratory):
-    corpus, model = laboratory.corpus(0.0), laboratory.references[0.0][0]
+    corpus, model = laboratory.corpus(0.0), laboratory.reference(0.0)[0]
     for number in (0, 17, 59):
         with torch.no_grad():
             slow = token_losses(model, corpus.documents.batch_of(np.array([number]))).mean().item()
