@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llmlib.corpus import StoryWorld, stories
-from llmlib.experiments import scaling_sweep
+from llmlib.experiments import scaling_runs, scaling_sweep
 from llmlib.experiments.scaling_run import (
     CONTEXT,
     HELD_OUT_SEED,
@@ -177,3 +177,20 @@ def test_the_trial_is_about_seconds_and_the_plan_about_an_hour():
 def test_held_out_stories_are_the_worlds():
     assert len(held_out_set(12).floors) == 12
     assert 60 < np.mean(held_out_set(12).floors) < 160 > StoryWorld().entropy()
+
+
+def test_the_shipped_records_are_those_of_the_plan():
+    """Every run of the plan, once, in its order, at the rates that its tuning gives. The chapter trains one again."""
+    rows = scaling_runs()
+    tuned = [replace(blank, **{name: row[name] for name in ("N", "learning_rate", "loss")}) for row in rows[:12]]
+    jobs = [*tuning_jobs(SWEEP), *grid_jobs(SWEEP, fitted_rate(tuned))]
+    assert [row["key"] for row in rows] == [job.key for job in jobs]
+    for row, job in zip(rows, jobs, strict=True):
+        assert row["learning_rate"] == job.learning_rate
+        assert (row["N"], row["C"]) == (job.size.count_parameters(), 6 * row["N"] * row["D"])
+        assert job.tokens <= row["D"] < job.tokens + CONTEXT
+        assert row["loss"] > row["loss"] - row["excess"] > 0
+        assert len(row["facts"]) == 11
+        assert row["hardware"]
+        assert row["date"] >= "2026"
+    assert len({round(row["loss"] - row["excess"], 4) for row in rows}) == 1, "all were measured on the same stories"
