@@ -388,6 +388,27 @@ of the last row but one.
 """
 
 
+def scaling_section(record: dict) -> str:
+    n = record["resamples"]
+    rows = [
+        ["one fit, from 27 starts", f"{three(record['fit_s'])} s", "–"],
+        [f"{n} resamples, all at once", f"{three(record['bootstrap_s'])} s", f"{record['budget_s']} s: {met(record)}"],
+        [f"{n} resamples, scipy's L-BFGS-B one by one (from a few)", f"{three(record['scipy_s'])} s", "–"],
+    ]
+    return f"""## Fitting a scaling law
+
+Five constants fitted to {record["runs"]} runs, and again to {n} resamples of them, on one core.
+
+{table(["what", "processor time", "target"], rows)}
+
+{machine(record, "bench/scaling.py")}
+"""
+
+
+def met(record: dict) -> str:
+    return "met" if record["met"] else "missed"
+
+
 def machine(record: dict, script: str) -> str:
     return f"*Measured by `{script}` on {record['date']}: {record['machine']}, Python {record['python']}.*"
 
@@ -404,6 +425,7 @@ SECTIONS = {
     "parallel": parallel_section,
     "page_model": page_model_section,
     "curriculum": curriculum_section,
+    "scaling": scaling_section,
     "widgets": widgets_section,
     "site": site_section,
 }

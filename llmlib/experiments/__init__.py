@@ -6,6 +6,7 @@ from llmlib.experiments.results import (
     curriculum_sample,
     decoding_numbers,
     kv_heads_record,
+    scaling_runs,
     story_model_numbers,
     story_model_run,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "curriculum_sample",
     "decoding_numbers",
     "kv_heads_record",
+    "scaling_runs",
     "story_model_numbers",
     "story_model_run",
 ]

@@ -9,6 +9,25 @@ def _read(name: str) -> dict:
     return json.loads((files("llmlib") / "experiments" / "results" / name).read_text("utf-8"))
 
 
+def scaling_runs() -> list[dict]:
+    """Every run of the scaling sweep, a row each, as `scaling_run.SweepRun` names its columns.
+
+    `facts` is a list, nats per fact by octave of the fact's rank: 1, 2-3, 4-7, ...
+    """
+    text = (files("llmlib") / "experiments" / "results" / "scaling_sweep.csv").read_text("utf-8")
+    words = ("key", "stage", "hardware", "date")
+    return [
+        {name: value if name in words else _numbers(value) for name, value in row.items()}
+        for row in csv.DictReader(text.splitlines())
+    ]
+
+
+def _numbers(text: str) -> int | float | list[float]:
+    if " " in text:
+        return [float(part) for part in text.split()]
+    return int(text) if text.isdigit() else float(text)
+
+
 def story_model_numbers() -> dict:
     """What was measured of the book's own model: data, recipe, hardware, date, losses, and its samples' rates."""
     return _read("story_model.json")

@@ -5,7 +5,8 @@
 
 Sizes from 13 thousand to 0.9 million parameters, each on several amounts of stories, chosen so that models of
 different size meet at the same C = 6ND. Every run is one pass over its stories, with a schedule that ends where they
-do. First the learning rate is tuned at three sizes, and a power law in N through the three optima gives it for all.
+do; a step takes one story, because budgets this small need many steps more than they need exact gradients. First the
+learning rate is tuned at three sizes, and a power law in N through the three optima gives it for all.
 
 The folder receives `runs.csv`, one row for each run, written when the run has ended: the same command goes on after an
 interruption, and a run that was killed begins anew. `--row` trains one row again and shows it beside the recorded one.
@@ -14,33 +15,26 @@ interruption, and a run that was killed begins anew. `--row` trains one row agai
 from __future__ import annotations
 
 import argparse
-import csv
 import math
-import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
-from datetime import date
-from functools import lru_cache
-from itertools import accumulate
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
-from llmlib.corpus import Story, stories
-from llmlib.experiments.describe_story_model import hardware
-from llmlib.experiments.train_story_model import END_OF_TEXT
-from llmlib.model import ModelConfig, Transformer
-from llmlib.tokenizer import Tokenizer
-from llmlib.training import IGNORED, Batch, Recipe, Trainer, token_losses
-
-VOCABULARY, CONTEXT = 512, 640  # of 100,000 stories, none is longer than the context
-TOKENIZER_SEED, TOKENIZER_STORIES, HELD_OUT_SEED, FIRST_SEED = 1, 2_000, 5, 100
-OCTAVES = 11  # of facts by rank: 1, 2-3, 4-7, ..., 1024 and beyond
+from llmlib.experiments.scaling_run import (
+    CONTEXT,
+    VOCABULARY,
+    SweepJob,
+    SweepRun,
+    read_runs,
+    train_job,
+    write_runs,
+)
+from llmlib.model import ModelConfig
 
 
 def _size(width: int, layers: int, heads: int) -> ModelConfig:
@@ -71,7 +65,7 @@ SWEEP = Plan(
         _size(128, 5, 4),
     ),
     levels=(5, 5, 5, 4, 4, 3, 3),
-    repeated=(3, 3, 3, 2, 1, 0, 0),
+    repeated=(3, 3, 3, 3, 2, 1, 1),
     first_flops=2e10,
     tuned=((0, (8e-3, 1.6e-2, 3.2e-2, 6.4e-2)), (2, (4e-3, 8e-3, 1.6e-2, 3.2e-2)), (4, (2e-3, 4e-3, 8e-3, 1.6e-2))),
     checked=((1, 2),),
@@ -86,62 +80,6 @@ TRIAL = Plan(
     checked=(),
     held_out=8,
 )
-
-
-@dataclass(frozen=True)
-class SweepJob:
-    """One run to make. `stage`: "tune" (for the learning rate), "grid", or "check" (of the learning rate)."""
-
-    stage: str
-    size: ModelConfig
-    tokens: int  # to be trained on; the last story is taken whole
-    seed: int
-    learning_rate: float
-
-    @property
-    def key(self) -> str:
-        """The row's name. Of the grid's runs the learning rate is no part: it follows from the size."""
-        rate = f"-{self.learning_rate:.2g}" if self.stage != "grid" else ""
-        return f"{self.stage}-{self.size.count_parameters()}-{self.tokens / 1000:.0f}k-{self.seed}{rate}"
-
-    @property
-    def expected_seconds(self) -> float:
-        """About how long it takes, for the progress bar and the order."""
-        return self.tokens * (2.5e-5 + 3e-10 * self.size.count_parameters())
-
-
-@dataclass(frozen=True)
-class SweepRun:
-    """One run that was made, a row of the table. Losses are on stories that no run was trained on, nats per token."""
-
-    key: str
-    stage: str
-    N: int
-    N_without_embedding: int
-    D: int
-    C: int  # 6ND
-    exact_flops: int  # every matrix product, attention included
-    width: int
-    layers: int
-    heads: int
-    seed: int
-    learning_rate: float
-    stories_a_step: int
-    steps: int
-    loss: float
-    excess: float  # loss less what these very stories must cost
-    excess_error: float  # standard error over stories
-    facts: str  # nats per fact, where a story states it first, by octave of the fact's rank
-    seconds: float
-    hardware: str
-    date: str
-
-
-@lru_cache(maxsize=1)
-def sweep_tokenizer() -> Tokenizer:
-    """The tokenizer of all runs: 512 tokens."""
-    texts = (story.text for story in stories(TOKENIZER_SEED, TOKENIZER_STORIES))
-    return Tokenizer.train(texts, VOCABULARY, special_tokens=[END_OF_TEXT])
 
 
 def _tokens_at(plan: Plan, i: int, j: int) -> int:
@@ -182,150 +120,6 @@ def fitted_rate(runs: Sequence[SweepRun]) -> Callable[[int], float]:
     return lambda N: float(f"{math.exp(intercept + slope * math.log(N)):.3g}")
 
 
-# One run -----------------------------------------------------------------------------------------------------------
-
-
-def encoded_stories(texts: Sequence[Story]) -> list[list[int]]:
-    """Each story's ids, with END_OF_TEXT before and after it."""
-    coder = sweep_tokenizer()
-    end = coder.special_tokens[END_OF_TEXT]
-    return [[end, *coder.encode(story.text), end] for story in texts]
-
-
-def story_batch(rows: Sequence[Sequence[int]]) -> Batch:
-    """Whole stories as rows, padded to the longest."""
-    T = max(map(len, rows)) - 1
-    inputs, targets = torch.zeros(len(rows), T, dtype=torch.long), torch.full((len(rows), T), IGNORED)
-    for i, row in enumerate(rows):
-        inputs[i, : len(row) - 1] = torch.tensor(row[:-1])
-        targets[i, : len(row) - 1] = torch.tensor(row[1:])
-    return Batch(inputs, targets)
-
-
-def training_batches(tokens: int, seed: int) -> tuple[list[Batch], int]:
-    """The first stories of this seed that hold `tokens` tokens, each once, and how many make a step.
-
-    A step has one story up to half a million tokens, and then as many as the square root of the tokens asks for: small
-    budgets need many steps more than they need exact gradients. Stories of like length share a step.
-    """
-    rows_a_step = max(1, round(math.sqrt(tokens / 250_000)))
-    rows, left = [], tokens
-    for story in stories(FIRST_SEED + seed):
-        (row,) = encoded_stories([story])
-        row = row[: CONTEXT + 1]
-        rows.append(row)
-        left -= len(row) - 1
-        if left <= 0:
-            break
-    pool, batches = 32 * rows_a_step, []
-    for start in range(0, len(rows), pool):
-        near = sorted(rows[start : start + pool], key=len)
-        batches += [near[k : k + rows_a_step] for k in range(0, len(near), rows_a_step)]
-    order = np.random.default_rng(seed).permutation(len(batches))
-    return [story_batch(batches[k]) for k in order], rows_a_step
-
-
-@dataclass
-class HeldOut:
-    """Stories to measure on: what each must cost, and where each states a fact for the first time."""
-
-    batches: list[Batch]
-    floors: list[float]  # nats a story, in the batches' order
-    spans: list[tuple[int, int, int, int]] = field(default_factory=list)  # story, first token, last + 1, octave
-
-
-@lru_cache(maxsize=1)
-def held_out_set(n: int) -> HeldOut:
-    """n stories that no run is trained on, in batches of like length."""
-    coder, drawn = sweep_tokenizer(), list(stories(HELD_OUT_SEED, n))
-    pairs = sorted(zip(encoded_stories(drawn), drawn, strict=True), key=lambda pair: len(pair[0]))
-    pairs = [(row, story) for row, story in pairs if len(row) <= CONTEXT + 1]
-    result = HeldOut(
-        [story_batch([row for row, _ in pairs[k : k + 8]]) for k in range(0, len(pairs), 8)],
-        [-story.log_prob for _, story in pairs],
-    )
-    for s, (row, story) in enumerate(pairs):
-        ends = list(accumulate(len(coder.token_bytes(id_)) for id_ in row[1:-1]))
-        for span in story.facts:
-            if span.first:
-                first = next(k for k, end in enumerate(ends) if end > span.start)
-                last = next(k for k, end in enumerate(ends) if end >= span.end)
-                result.spans.append((s, first, last + 1, min(OCTAVES, span.fact.rank.bit_length()) - 1))
-    return result
-
-
-def measure_on(model: Transformer, on: HeldOut) -> dict:
-    """Loss, excess over the floor and its error (nats per token), and nats per fact by octave of its rank."""
-    rows = [row for batch in on.batches for row in token_losses(model, batch).double().numpy()]
-    nats, tokens = np.array([row.sum() for row in rows]), sum(batch.tokens for batch in on.batches)
-    excess = nats - np.array(on.floors)
-    sums, counts = np.zeros(OCTAVES), np.zeros(OCTAVES)
-    for story, first, last, octave in on.spans:
-        sums[octave] += rows[story][first:last].sum()
-        counts[octave] += 1
-    with np.errstate(invalid="ignore"):
-        facts = " ".join(f"{x:.3f}" for x in sums / counts)
-    per_token = len(nats) / tokens
-    error = excess.std(ddof=1) / math.sqrt(len(excess)) * per_token
-    return {
-        "loss": round(nats.sum() / tokens, 5),
-        "excess": round(excess.mean() * per_token, 5),
-        "excess_error": round(error, 5),
-        "facts": facts,
-    }
-
-
-def train_job(job: SweepJob, held_out_stories: int) -> SweepRun:
-    """Makes one run, on one thread: the same job gives the same run."""
-    torch.set_num_threads(1)
-    started, size = time.perf_counter(), job.size
-    batches, rows_a_step = training_batches(job.tokens, job.seed)
-    model = Transformer(size, torch.Generator().manual_seed(job.seed))
-    recipe = Recipe(len(batches), job.learning_rate, warm_up=min(100, len(batches) // 10))
-    trainer = Trainer(model, batches, recipe)
-    flops = 0.0
-    for _ in trainer.run():
-        pass
-    for batch in batches:
-        lengths = (batch.targets != IGNORED).sum(1).tolist()
-        flops += sum(size.train_flops(length) * length for length in lengths)
-    N, D = size.count_parameters(), trainer.tokens
-    model.eval()
-    return SweepRun(
-        key=job.key, stage=job.stage, N=N, N_without_embedding=size.count_parameters(embeddings=False), D=D,
-        C=6 * N * D, exact_flops=round(flops), width=size.width, layers=size.layers, heads=size.heads,
-        seed=job.seed, learning_rate=job.learning_rate, stories_a_step=rows_a_step, steps=len(batches),
-        **measure_on(model, held_out_set(held_out_stories)),
-        seconds=round(time.perf_counter() - started, 1), hardware=hardware(), date=date.today().isoformat(),
-    )  # fmt: skip
-
-
-# The sweep ---------------------------------------------------------------------------------------------------------
-
-
-def read_runs(path: Path) -> list[SweepRun]:
-    """The finished runs; a line that an interruption cut short is left out."""
-    if not path.exists():
-        return []
-    kinds = {"int": int, "float": float, "str": str}
-    lines = path.read_text("utf-8").splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]
-    kind_of = {name: kinds[entry.type] for name, entry in SweepRun.__dataclass_fields__.items()}
-    return [SweepRun(**{name: kind_of[name](value) for name, value in row.items()}) for row in csv.DictReader(whole)]
-
-
-def write_runs(path: Path, runs: Sequence[SweepRun]) -> None:
-    """All of the table, in one step: whoever reads it finds the old one or the new one."""
-    beside = path.with_name(path.name + ".new")
-    with open(beside, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(SweepRun.__dataclass_fields__), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(run) for run in runs)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-
-
 def _made(jobs: Sequence[SweepJob], plan: Plan, processes: int) -> Iterator[SweepRun]:
     """The runs as they end: `processes` at a time, each on one thread."""
     if processes == 1:
@@ -354,7 +148,9 @@ def run_sweep(folder: Path, plan: Plan = SWEEP, processes: int = 2) -> list[Swee
 
         def make(jobs: list[SweepJob]) -> list[SweepRun]:
             seconds = {job.key: job.expected_seconds for job in jobs}
-            progress.update(sum(seconds[key] for key in done.keys() & seconds.keys()))
+            before = sum(seconds[key] for key in done.keys() & seconds.keys())
+            progress.initial += before  # made by an earlier call: no part of this one's speed
+            progress.update(before)
             for run in _made([job for job in jobs if job.key not in done], plan, processes):
                 done[run.key] = run
                 write_runs(path, list(done.values()))

@@ -104,7 +104,7 @@ class LossLaw:
         """The model of this loss for which training and answering together cost least: 6ND + 2N * `served_tokens`.
 
         Where the derivative along D(N) is zero, D (beta B / D^beta - alpha A / N^alpha) + S/3 * beta B / D^beta = 0.
-        Source: Sardana et al. 2024, equation 3.
+        Source: Sardana et al. 2024 (arXiv 2401.00448), who solve it numerically, too.
         """
         if not served_tokens >= 0:
             raise ValueError(f"served_tokens is {served_tokens}; give 0 or more.")

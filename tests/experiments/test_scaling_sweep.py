@@ -7,25 +7,27 @@ import pytest
 import torch
 
 from llmlib.corpus import StoryWorld, stories
-from llmlib.experiments import scaling_sweep
-from llmlib.experiments.scaling_sweep import (
+from llmlib.experiments import scaling_runs, scaling_sweep
+from llmlib.experiments.scaling_run import (
     CONTEXT,
     HELD_OUT_SEED,
-    SWEEP,
-    TRIAL,
     SweepRun,
-    fitted_rate,
-    grid_jobs,
     held_out_set,
     measure_on,
     read_runs,
-    run_sweep,
     story_batch,
     sweep_tokenizer,
-    train_again,
     training_batches,
-    tuning_jobs,
     write_runs,
+)
+from llmlib.experiments.scaling_sweep import (
+    SWEEP,
+    TRIAL,
+    fitted_rate,
+    grid_jobs,
+    run_sweep,
+    train_again,
+    tuning_jobs,
 )
 from llmlib.model import Transformer
 from llmlib.training import IGNORED, evaluate
@@ -89,8 +91,8 @@ def test_numbers_of_a_run_are_what_they_say(swept):
     _, whole = swept
     run = next(run for run in whole if run.stage == "grid")
     size = next(size for size in TRIAL.sizes if size.count_parameters() == run.N)
-    batches, rows = training_batches(run.D, run.seed)
-    assert (run.D, run.steps, run.stories_a_step) == (sum(batch.tokens for batch in batches), len(batches), rows)
+    batches = training_batches(run.D, run.seed)
+    assert (run.D, run.steps, run.stories_a_step) == (sum(batch.tokens for batch in batches), len(batches), 1)
     assert run.C == 6 * run.N * run.D
     assert run.N_without_embedding == size.count_parameters(embeddings=False)
     lengths = [int(n) for batch in batches for n in (batch.targets != IGNORED).sum(1)]
@@ -103,7 +105,7 @@ def test_the_grid_meets_at_the_same_compute():
     computes = np.array([6 * job.size.count_parameters() * job.tokens for job in jobs])
     level = np.log2(computes / SWEEP.first_flops)
     assert np.abs(level - level.round()).max() < 1e-4
-    assert len(jobs) >= 30
+    assert len(jobs) >= 40
     assert {job.seed for job in jobs} == {0, 1}
     assert len({job.key for job in jobs}) == len(jobs)
     assert [job.expected_seconds for job in jobs] == sorted(job.expected_seconds for job in jobs)
@@ -156,8 +158,7 @@ def test_excess_and_facts_against_the_slow_way():
 
 
 def test_batches_are_whole_stories_each_once():
-    batches, rows = training_batches(600_000, seed=1)
-    assert rows == 2
+    batches = training_batches(600_000, seed=1, rows_a_step=2)
     assert all(len(batch.inputs) <= 2 for batch in batches)
     first = [tuple(row[row != IGNORED].tolist()) for batch in batches for row in batch.targets]
     assert len(set(first)) == len(first)
@@ -176,3 +177,20 @@ def test_the_trial_is_about_seconds_and_the_plan_about_an_hour():
 def test_held_out_stories_are_the_worlds():
     assert len(held_out_set(12).floors) == 12
     assert 60 < np.mean(held_out_set(12).floors) < 160 > StoryWorld().entropy()
+
+
+def test_the_shipped_records_are_those_of_the_plan():
+    """Every run of the plan, once, in its order, at the rates that its tuning gives. The chapter trains one again."""
+    rows = scaling_runs()
+    tuned = [replace(blank, **{name: row[name] for name in ("N", "learning_rate", "loss")}) for row in rows[:12]]
+    jobs = [*tuning_jobs(SWEEP), *grid_jobs(SWEEP, fitted_rate(tuned))]
+    assert [row["key"] for row in rows] == [job.key for job in jobs]
+    for row, job in zip(rows, jobs, strict=True):
+        assert row["learning_rate"] == job.learning_rate
+        assert (row["N"], row["C"]) == (job.size.count_parameters(), 6 * row["N"] * row["D"])
+        assert job.tokens <= row["D"] < job.tokens + CONTEXT
+        assert row["loss"] > row["loss"] - row["excess"] > 0
+        assert len(row["facts"]) == 11
+        assert row["hardware"]
+        assert row["date"] >= "2026"
+    assert len({round(row["loss"] - row["excess"], 4) for row in rows}) == 1, "all were measured on the same stories"
