@@ -1,24 +1,18 @@
 // The figure Autoregression: the model in the page writes, one token after the other, and the reader may overrule it.
 
 import { integer, plural, significant } from "./format.js";
-import { frame, h, setText, svg, wellFormed } from "./frame.js";
+import { frame, h, setText, wellFormed } from "./frame.js";
 import { probability } from "./probability.js";
-import { APPEND, CHOOSE, FORWARD, MAX_BRANCHES, MAX_ROUNDS, SOFTMAX, STAGES, chanceOf, drawn, lot, observation, overrule, placeOf, soundBranches, stepOf, writtenAt } from "./rounds.js";
+import { APPEND, CHOOSE, FORWARD, MAX_BRANCHES, MAX_ROUNDS, SOFTMAX, STAGES, chanceOf, chanceOfBranch, choice, drawn, lot, missing, observation, overrule, placeOf, reachOf, soundBranches, stepOf, writtenAt } from "./rounds.js";
+import { headLines, layersTable, oddsTable, radio, radios, refill, scoresTable, streamRows } from "./round_view.js";
 import { openModel } from "./runtime.js";
-import { bar, tokenText } from "./tiles.js";
+import { tokenText } from "./tiles.js";
 import { quoted, quotedText, utf8Bytes, visibleToken } from "./words.js";
 
 const MAX_PROMPT = 400; // characters
-const LOOKS = 3; // tokens named for each head
 
 /** Any value as a whole number from 0 to count - 1: an address may say anything. */
 const clamp = (value, count) => Math.max(0, Math.min(Math.round(Number(value)) || 0, count - 1));
-
-/** Numbers from -99 to 99 as a row of small bars, up and down. */
-function strip(values, label) {
-  const bars = values.map((value, i) => `M${2 * i + 1} 16V${(16 - (value * 15) / 99).toFixed(1)}`).join("");
-  return svg("svg", { class: "bw-strip", viewBox: `0 0 ${2 * values.length} 32`, preserveAspectRatio: "none", role: "img", "aria-label": label }, svg("path", { class: "bw-strip-axis", d: `M0 16H${2 * values.length}` }), svg("path", { class: "bw-strip-bars", d: bars }));
-}
 
 function render({ model, el }) {
   const figure = frame({ model, el }, { name: "One token after the other", lead: "Press Step, and watch the model make one token; then choose another one for it, and see where that leads." });
@@ -68,13 +62,8 @@ function render({ model, el }) {
     const now = before && chosen.length >= round ? seen.get(String(before)) : undefined;
     return { branches, branch, chosen, step, round, stage, prompt, before, now, token: chosen[round], text: prompt && [...prompt, ...chosen.slice(0, writtenAt(step))], layer: clamp(model.get("layer"), layersOf()) };
   };
-  const mostProbable = () => model.get("rule") !== "drawn";
-
-  /** What the rule chooses; undefined where a recording cannot tell. */
-  function choice(entry, before) {
-    if (mostProbable()) return entry.top[0][0];
-    return entry.probabilities && drawn(entry.probabilities, lot(model.get("seed"), before));
-  }
+  const settings = () => ({ rule: model.get("rule"), seed: model.get("seed") });
+  const mostProbable = () => settings().rule !== "drawn";
 
   /** How far one can step: as far as the observations reach, or on and on. */
   function reach() {
@@ -83,14 +72,7 @@ function render({ model, el }) {
     const end = chosen.indexOf(endId());
     if (end >= 0) return stepOf(end, APPEND);
     if (session) return APPEND * Math.min(MAX_ROUNDS, session.config.max_position_embeddings - prompt.length);
-    const text = [...prompt];
-    for (let round = 0; ; round += 1) {
-      const entry = seen.get(String(text));
-      if (entry === undefined) return stepOf(round, 0);
-      const token = chosen[round] ?? choice(entry, text);
-      if (token === undefined) return stepOf(round, SOFTMAX);
-      text.push(token);
-    }
+    return reachOf(seen, { prompt, chosen }, settings());
   }
 
   // ------------------------------------------------------------------------------------------------- the model
@@ -117,35 +99,14 @@ function render({ model, el }) {
     );
   }
 
-  /** The next thing to do for the step that is shown: {look: ids} or {append: id}; null where all is there. */
-  function missing() {
-    const { chosen, round, stage, prompt } = at();
-    if (!prompt || stage === 0) return null;
-    const text = [...prompt];
-    for (let r = 0; r <= round; r += 1) {
-      const entry = seen.get(String(text));
-      const poor = entry === undefined || (session && !entry.probabilities); // not there, or only recorded: not all tokens
-      if (poor && (r === round || chosen[r] === undefined)) return { look: text };
-      if (r === round && stage < CHOOSE) return null;
-      if (chosen[r] === undefined) return { append: choice(entry, text), look: text };
-      if (chosen[r] === endId()) return null;
-      text.push(chosen[r]);
-    }
-    return null;
-  }
-
-  /** A branch that is shown with its probability needs an observation at each of its tokens. */
-  function missingChance() {
-    const { branches, prompt } = at();
-    if (!session || !prompt) return null;
-    for (const branch of branches) {
-      for (let r = 0; r < branch.length; r += 1) {
-        const text = [...prompt, ...branch.slice(0, r)];
-        const entry = seen.get(String(text));
-        if (entry === undefined || chanceOf(entry, branch[r]) === undefined) return { look: text };
-      }
-    }
-    return null;
+  /** The next thing to do for the step that is shown; after that, for the branches, which are shown with their chance. */
+  function wanted() {
+    const state = at();
+    const first = missing(seen, state, { settings: settings(), live: session !== null, end: endId() });
+    if (first || !session || !state.prompt) return first;
+    const looks = state.branches.map((branch) => chanceOfBranch(seen, state.prompt, branch).look);
+    const unknown = looks.find((look) => look && !seen.get(String(look))?.probabilities); // not again for an id that is no token
+    return unknown ? { look: unknown } : null;
   }
 
   /** Does what is missing, one thing after the other, until the picture can be drawn. */
@@ -153,7 +114,7 @@ function render({ model, el }) {
     if (busy || ended) return;
     busy = true;
     try {
-      for (let next = missing() ?? missingChance(); next && !ended; next = missing() ?? missingChance()) {
+      for (let next = wanted(); next && !ended; next = wanted()) {
         if (next.append !== undefined) {
           const { branches, branch } = at();
           figure.set({ branches: branches.map((ids, i) => (i === branch ? [...ids, next.append] : ids)) });
@@ -272,40 +233,12 @@ function render({ model, el }) {
       stepper.go(stepOf(Number(button.dataset.round), CHOOSE));
     }
   });
-  /** A group of which one is chosen: by pointer, or by the arrows up and down. */
-  function radios(group, choose) {
-    const move = (to) => {
-      choose(to);
-      [...group.children].find((node) => Number(node.dataset.value) === to)?.focus();
-    };
-    figure.listen(group, "click", (event) => {
-      const button = event.target.closest("button");
-      if (button) choose(Number(button.dataset.value));
-    });
-    figure.listen(group, "keydown", (event) => {
-      const by = { ArrowUp: -1, ArrowDown: 1 }[event.key];
-      const all = [...group.children];
-      const next = all[all.indexOf(event.target.closest("button")) + by];
-      if (by === undefined || !next) return;
-      event.preventDefault();
-      event.stopPropagation();
-      move(Number(next.dataset.value));
-    });
-  }
-  radios(rows, (layer) => figure.set({ layer }));
-  radios(list, (branch) => {
+  radios(figure, rows, (layer) => figure.set({ layer }));
+  radios(figure, list, (branch) => {
     stepper.stop();
     const { branches } = at();
     figure.set({ branch, step: stepOf(Math.max(0, branches[branch].length - 1), branches[branch].length > 0 ? APPEND : 0) });
   });
-  const radio = (value, on, label, ...children) => h("button", { type: "button", className: "bw-radio", role: "radio", "aria-checked": String(on), "aria-label": label, tabIndex: on ? 0 : -1, "data-value": value }, children);
-  /** Fills a group anew, and leaves the focus where it was. */
-  function refill(group, children) {
-    const value = group.contains(document.activeElement) ? document.activeElement.dataset.value : null;
-    group.replaceChildren(...children);
-    if (value !== null) [...group.children].find((node) => node.dataset.value === value)?.focus();
-  }
-
   function paintLoad() {
     const busyLoading = phase === "loading";
     opener.hidden = phase === "live" || busyLoading;
@@ -352,23 +285,8 @@ function render({ model, el }) {
       return;
     }
     setText(inside.note, `what the last token, ${quoted(textOf(before[before.length - 1]))}, becomes: a row of ${now.embedding.values.length} numbers`);
-    const line = (name, { most, values }, words) => [h("span", { className: "bw-stream-name" }, name), strip(values, `${name}: ${values.length} numbers, the largest of size ${significant(most)}`), h("span", { className: "bw-stream-words" }, words)];
-    refill(rows, [
-      ...now.layers.map((entry, i) => ({ entry, i })).reverse().map(({ entry, i }) => {
-        const words = `would say ${quoted(entry.says[0])} ${probability(entry.says[1])}`;
-        return radio(i, i === layer, `After layer ${i}: it ${words}`, ...line(`after layer ${i}`, entry.stream, words));
-      }),
-      h("div", { className: "bw-radio is-plain" }, ...line("embedding", now.embedding, `of ${quoted(textOf(before[before.length - 1]))}`)),
-    ]);
-    const entry = now.layers[layer];
-    const looked = (weights) => {
-      const best = weights.map((weight, place) => ({ weight, place })).sort((a, b) => b.weight - a.weight).slice(0, LOOKS);
-      return best.filter(({ weight }) => weight >= 5).map(({ weight, place }) => `${quoted(textOf(before[place]))} ${probability(weight / 1000)}`).join(", ");
-    };
-    looks.replaceChildren(
-      h("p", { className: "bw-note" }, `Layer ${layer}: attention adds a step of length ${significant(entry.attended)}, the feed-forward network one of ${significant(entry.fed)}. Its heads look at:`),
-      h("ul", { className: "bw-heads-list" }, entry.attention.map((weights, head) => h("li", {}, h("span", { className: "bw-note" }, `head ${head} `), looked(weights)))),
-    );
+    refill(rows, streamRows(now, layer, quoted(textOf(before[before.length - 1]))));
+    looks.replaceChildren(...headLines(now.layers[layer], layer, (place) => quoted(textOf(before[place]))));
   }
 
   function paintScores({ now, stage, token, before }) {
@@ -387,33 +305,11 @@ function render({ model, el }) {
     if (stage >= CHOOSE && token !== undefined && !listed.some(({ id }) => id === token)) {
       listed.push({ id: token, text: textOf(token), logit: now.logits?.[token] ?? NaN, p: chanceOf(now, token) ?? 0 });
     }
-    const left = Math.max(0, 1 - listed.reduce((sum, { p }) => sum + p, 0));
     const took = (id) => stage >= CHOOSE && id === token;
-    const line = ({ id, text, logit, p }) =>
-      h("tr", { className: took(id) ? "is-focus" : "" },
-        h("td", {}, h("button", { type: "button", className: "bw-tile bw-pick", "data-id": id, "aria-pressed": String(took(id)), "aria-label": `${visibleToken(text)}: say this` }, h("bdi", { className: "bw-token" }, tokenText(utf8Bytes(text), 14)))),
-        h("td", { className: "bw-number" }, Number.isNaN(logit) ? "" : logit.toFixed(2)),
-        h("td", { className: "bw-grow" }, soft ? bar(p, probability(p), took(id) ? "is-focus" : "") : bar((logit - least) / (most - least || 1), "", "is-kept")),
-        h("td", { className: "bw-mark" }, took(id) ? "chosen" : ""));
     const kept = table.contains(document.activeElement) ? document.activeElement.dataset.id : undefined;
-    table.replaceChildren(
-      h("table", { className: "bw-table bw-odds" },
-        h("thead", {}, h("tr", {}, ["token", "logit", soft ? "probability" : "logit, from the least to the largest", ""].map((name) => (name ? h("th", { scope: "col" }, name) : h("td", {}))))),
-        h("tbody", {}, listed.map(line), soft ? h("tr", {}, h("td", { className: "bw-note" }, `${integer(V - listed.length)} more`), h("td", {}), h("td", {}, bar(left, probability(left))), h("td", {})) : null)),
-    );
+    table.replaceChildren(oddsTable(listed, { soft, took, least, most, V }));
     if (kept !== undefined) table.querySelector(`[data-id="${CSS.escape(kept)}"]`)?.focus();
     say.setAttribute("aria-disabled", String(stage < SOFTMAX));
-  }
-
-  function chanceOfBranch(branch, prompt) {
-    let log = 0;
-    for (let r = 0; r < branch.length; r += 1) {
-      const entry = seen.get(String([...prompt, ...branch.slice(0, r)]));
-      const p = entry && chanceOf(entry, branch[r]);
-      if (p === undefined) return null;
-      log += Math.log(p);
-    }
-    return log;
   }
 
   function paintBranches({ branches, branch, prompt: start }) {
@@ -422,7 +318,7 @@ function render({ model, el }) {
     setText(tree.note, `what was written so far, and the logarithm of its probability; the last ${MAX_BRANCHES} are kept`);
     refill(list, branches.map((ids, i) => {
       const text = ids.map(textOf).join("");
-      const log = chanceOfBranch(ids, start);
+      const { log } = chanceOfBranch(seen, start, ids);
       const words = ids.length === 0 ? "nothing yet" : quotedText(text);
       const odds = log === null || ids.length === 0 ? "" : `ln p = ${significant(log)}`;
       return radio(i, i === branch, `Branch ${i}: ${words} ${odds}`, h("span", { className: "bw-branch-text", dir: "auto" }, words), h("span", { className: "bw-note" }, odds));
@@ -443,10 +339,10 @@ function render({ model, el }) {
     if (token === undefined) return `${name}: computing.`;
     const odds = chanceOf(now, token);
     const share = odds === undefined ? "" : ` (${probability(odds)})`;
-    const own = choice(now, before);
+    const own = choice(now, before, settings());
     const how = own === token ? (mostProbable() ? "it is the most probable" : `the lot ${lot(model.get("seed"), before).toFixed(2)} falls on it`) : `overruled: by itself it would have said ${own === undefined ? "another" : quoted(textOf(own))}`;
     if (stage === CHOOSE) return `${name}: ${quoted(textOf(token))}${share}; ${how}.`;
-    const log = chanceOfBranch(chosen.slice(0, round + 1), start);
+    const { log } = chanceOfBranch(seen, start, chosen.slice(0, round + 1));
     const joint = log === null ? "" : ` All that was written has probability ${significant(Math.exp(log))}.`;
     const next = token === endId() ? "the model has ended its text." : "the loop begins again with the forward pass.";
     return `${name}: the text has ${plural(text.length, "token")} now, and ${next}${joint}`;
@@ -455,17 +351,8 @@ function render({ model, el }) {
   figure.table(() => {
     const { stage, now, text, before, branches, prompt: start } = at();
     if (stage === 0 || stage === APPEND || !now) return { head: ["place", "token", "id"], rows: (text ?? []).map((id, i) => [i, visibleToken(textOf(id)), id]), note: `The text at this step; ${plural(branches.length, "branch", "branches")}${start ? "" : ", not tokenized yet"}.` };
-    if (stage === FORWARD) {
-      const heads = now.layers[0].attention.length;
-      const top = (weights) => weights.indexOf(Math.max(...weights));
-      return {
-        head: ["after layer", "would say", "probability", "attention adds", "feed-forward adds", ...Array.from({ length: heads }, (_, head) => `head ${head} looks most at`)],
-        rows: now.layers.map(({ says, attended, fed, attention }, i) => [i, visibleToken(says[0]), probability(says[1]), significant(attended), significant(fed), ...attention.map((weights) => `${visibleToken(textOf(before[top(weights)]))} ${probability(weights[top(weights)] / 1000)}`)]),
-        note: "Lengths of what is added to the residual stream of the last token.",
-      };
-    }
-    const all = now.order ? now.order.slice(0, 200).map((id) => [id, textOf(id), now.logits[id], now.probabilities[id]]) : now.top;
-    return { head: ["rank", "token", "id", "logit", "probability"], rows: all.map(([id, token, logit, p], i) => [i + 1, visibleToken(token), id, logit.toFixed(3), p < 1e-4 ? p.toExponential(1) : p.toFixed(4)]), note: `The ${all.length} most probable of ${integer(recording().vocab_size)} tokens.` };
+    if (stage === FORWARD) return layersTable(now, (place) => visibleToken(textOf(before[place])));
+    return scoresTable(now, textOf, recording().vocab_size);
   });
 
   figure.draw(() => {
@@ -484,7 +371,7 @@ function render({ model, el }) {
     paintScores(state);
     paintBranches(state);
     figure.say(sentence(state));
-    const next = missing() ?? missingChance();
+    const next = wanted();
     const waits = next !== null && (next.append !== undefined || session !== null);
     figure.root.setAttribute("aria-busy", String(waits || phase === "loading"));
     if (waits) advance();

@@ -102,3 +102,53 @@ export function overrule(branches, branch, round, ids) {
   const kept = [...branches, wanted].slice(-MAX_BRANCHES);
   return { branches: kept, branch: kept.length - 1 };
 }
+
+/** What the rule chooses after these ids: "most probable" or "drawn" by a lot; undefined where a recording cannot tell. */
+export function choice(entry, ids, { rule, seed }) {
+  if (rule !== "drawn") return entry.top[0][0];
+  return entry.probabilities && drawn(entry.probabilities, lot(seed, ids));
+}
+
+/** How far a recording reaches along a branch, in steps; `seen` maps ids to observations. */
+export function reachOf(seen, { prompt, chosen }, settings) {
+  const text = [...prompt];
+  for (let round = 0; ; round += 1) {
+    const entry = seen.get(String(text));
+    if (entry === undefined) return stepOf(round, 0);
+    const token = chosen[round] ?? choice(entry, text, settings);
+    if (token === undefined) return stepOf(round, SOFTMAX);
+    text.push(token);
+  }
+}
+
+/**
+ * The next thing to do before a step can be shown: {look: ids}, an observation to make, or {append: id}, a choice to note;
+ * null where all is there. With the model `live`, a recorded observation, which knows a few tokens only, will not do.
+ */
+export function missing(seen, { prompt, chosen, round, stage }, { settings, live, end }) {
+  if (!prompt || stage === 0) return null;
+  const text = [...prompt];
+  for (let r = 0; r <= round; r += 1) {
+    const entry = seen.get(String(text));
+    const poor = entry === undefined || (live && !entry.probabilities);
+    if (poor && (r === round || chosen[r] === undefined)) return { look: text };
+    if (r === round && stage < CHOOSE) return null;
+    if (chosen[r] === undefined) return { append: choice(entry, text, settings), look: text };
+    if (chosen[r] === end) return null;
+    text.push(chosen[r]);
+  }
+  return null;
+}
+
+/** The logarithm of a branch's probability; or the first ids, {look}, after which nothing was observed that tells it. */
+export function chanceOfBranch(seen, prompt, branch) {
+  let log = 0;
+  for (let r = 0; r < branch.length; r += 1) {
+    const look = [...prompt, ...branch.slice(0, r)];
+    const entry = seen.get(String(look));
+    const p = entry && chanceOf(entry, branch[r]);
+    if (p === undefined) return { log: null, look };
+    log += Math.log(p);
+  }
+  return { log, look: null };
+}

@@ -181,7 +181,16 @@ def test_the_address_leads_to_a_moment_with_the_model(open_page, figure):
 
 def test_a_broken_address_breaks_nothing(open_page, figure):
     page = open_page(figure())
-    numbers = ["step=-1", "step=99999", "branches=7", "branches=[[9999999]]&step=7", "branch=9", "layer=x", "seed=a"]
+    numbers = [
+        "step=-1",
+        "step=99999",
+        "branches=7",
+        "branches=[[9999999]]&step=7",
+        "branches=[[9999999]]",
+        "branch=9",
+        "layer=x",
+        "seed=a",
+    ]
     for query in [*numbers, "rule=no", "prompt=%00%22&step=3"]:
         page.evaluate("(query) => (location.hash = `#fig-autoregression?${query}`)", query)
         assert status(page), query
