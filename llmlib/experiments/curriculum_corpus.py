@@ -52,7 +52,7 @@ def with_noise(texts: Sequence[str], share: float, random: Random) -> list[str]:
     """The texts, of which about this share have their words in random order.
 
     >>> with_noise(["one two three four"], 1.0, Random(1))
-    ['four one three two']
+    ['one two four three']
     """
     return [
         " ".join(random.sample(w := text.split(" "), len(w))) if random.random() < share else text for text in texts

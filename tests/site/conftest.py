@@ -146,7 +146,7 @@ class Visit:
     def weights(self):
         """Bytes of what was loaded, each file compressed as a server would (fonts are already): {address: bytes}."""
         sizes = {}
-        for url, response in self.loaded.items():
+        for url, response in list(self.loaded.items()):  # reading a body lets more arrive
             body = response.body()
             sizes[url] = len(body) if url.endswith(".woff2") else min(len(body), len(gzip.compress(body, 9)))
         return sizes

@@ -121,6 +121,7 @@ def test_a_choice_is_overruled_and_both_branches_are_kept(open_page, figure, sto
     assert branches.count() == 3
     assert branches.nth(2).get_attribute("aria-checked") == "true"
     branches.nth(0).click()
+    status(page)  # the picture follows in the next frame
     assert texts(page)[8] == "·a"
     model, coder = story_model
     ids = [coder.special_tokens["<|endoftext|>"], *coder.encode(f"{PROMPT} two pigs")]
@@ -155,7 +156,7 @@ def test_every_intermediate_can_be_looked_into(open_page, figure, story_model):
     assert "Layer 2: attention adds a step of length" in page.locator(".bw-looks").inner_text()
     assert page.locator(".bw-heads-list li").count() == 4
     page.get_by_text("As a table").click()
-    assert page.locator(".bw-details tbody tr").count() == 5
+    page.wait_for_function("document.querySelectorAll('.bw-details tbody tr').length === 5")  # the fold opens late
     press(page, "Load the model")
     press(page, "Step")
     page.wait_for_function("document.querySelectorAll('.bw-details tbody tr').length > 100")

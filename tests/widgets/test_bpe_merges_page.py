@@ -60,7 +60,7 @@ def test_every_control_by_pointer(open_page):
     page.locator(".bw-jump input").fill("3")
     assert status(page).startswith("Merge 3 of")
     page.get_by_text("As a table").click()
-    assert page.locator(".bw-details tbody tr").count() == 3
+    page.wait_for_function("document.querySelectorAll('.bw-details tbody tr').length === 3")  # the fold opens late
     page.locator(".bw-jump input").fill("2")
     status(page)
     assert page.locator(".bw-details tbody tr").count() == 2

@@ -75,6 +75,7 @@ def test_numbers_of_the_readers_own_and_wrong_ones(open_page):
     assert x.get_attribute("aria-invalid") == "true"
     assert entries(page, 0, "is-new") == ["4", "5"]  # the picture stays at what was right
     x.fill("1 2 3")
+    settle(page)
     assert page.locator(".bw-veil").inner_text().startswith("X has 3 columns and W has 4 rows;")
     assert status(page).startswith("Nothing to compute")
     page.get_by_label("W: as many rows").fill("1 2\n3 4\n5 6")
@@ -84,6 +85,7 @@ def test_numbers_of_the_readers_own_and_wrong_ones(open_page):
     settle(page)
     assert x.input_value() == "1 2 0 1\n3 1 2 0"
     page.get_by_role("slider", name="Devices").fill("3")
+    settle(page)
     assert "3 devices cannot share equally" in page.locator(".bw-veil").inner_text()
 
 
