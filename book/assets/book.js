@@ -78,8 +78,8 @@
   const reach = () => {
     for (const frame of document.querySelectorAll(frames)) {
       const overflow = getComputedStyle(frame);
-      const scrolls = (frame.scrollWidth > frame.clientWidth + 1 && overflow.overflowX !== "visible")
-        || (frame.scrollHeight > frame.clientHeight + 1 && overflow.overflowY !== "visible");
+      const scrolls = (frame.scrollWidth > frame.clientWidth && overflow.overflowX !== "visible")
+        || (frame.scrollHeight > frame.clientHeight && overflow.overflowY !== "visible");
       if (scrolls) frame.tabIndex = 0;
       else frame.removeAttribute("tabindex");
     }

@@ -11,7 +11,7 @@
   const escaped = (word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 
   const score = (section, words) => {
-    let sum = section.plainTitle === words.join(" ") ? 60 : 0; // a chapter or a term of that very name comes first
+    let sum = section.plainTitle.trim() === words.join(" ") ? 60 : 0; // a chapter or a term of that very name comes first
     for (const word of words) {
       const pattern = new RegExp(`(?<![\\p{L}\\p{N}])${escaped(word)}`, "gu");
       const inTitle = pattern.test(section.plainTitle) ? 1 : 0;
