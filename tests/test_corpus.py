@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import math
+import pydoc_data.topics
 import re
 import statistics
 import subprocess
@@ -625,7 +626,9 @@ def test_python_docs_hold_topics_docstrings_and_builtins_once():
     assert docs.count('The "assert" statement') == 1
     assert docs.count(statistics.median.__doc__.split("\n")[0]) == 1
     assert dict.get.__doc__ in docs
-    assert not re.search(r"object at 0x[0-9a-f]{9,}", docs)
+    addresses = re.compile(r"object at 0x[0-9a-f]{9,}")
+    manual = "".join(pydoc_data.topics.topics.values())  # an example of some versions prints one, always the same
+    assert set(addresses.findall(docs)) <= set(addresses.findall(manual))
 
 
 def test_the_order_of_files_on_the_disk_does_not_matter(monkeypatch):
