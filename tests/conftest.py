@@ -53,6 +53,17 @@ def pytest_collection_modifyitems(config, items):
     items[:] = kept
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """Torch on one thread: for models too small to share out among cores, and for sums in one order."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def browser():
     """One headless Chromium for a worker's tests; each test opens its own context."""

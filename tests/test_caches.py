@@ -28,12 +28,7 @@ EXACT = {"rtol": 0, "atol": 1e-5}  # logits are of order 1, and float32 keeps 7 
 CONFIG = ModelConfig(vocab_size=40, context=48, width=24, layers=2, heads=4, kv_heads=2, head_width=8, tied=False)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -28,14 +28,7 @@ from llmlib.decoding import (
     wu_penalty,
 )
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The tensors here are too small to share out among cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -33,13 +33,7 @@ from llmlib.tokenizer import Tokenizer
 TOLERANCE = {"rtol": 0, "atol": 1e-5}  # logits are of order 1, and float32 keeps 7 digits
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The models here are too small to share out among cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def seeded(seed: int) -> torch.Generator:

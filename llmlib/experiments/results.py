@@ -2,11 +2,20 @@
 
 import csv
 import json
+from collections.abc import Iterator
 from importlib.resources import files
 
 
+def _text(name: str) -> str:
+    return (files("llmlib") / "experiments" / "results" / name).read_text("utf-8")
+
+
 def _read(name: str) -> dict:
-    return json.loads((files("llmlib") / "experiments" / "results" / name).read_text("utf-8"))
+    return json.loads(_text(name))
+
+
+def _rows(name: str) -> Iterator[dict[str, str]]:
+    return csv.DictReader(_text(name).splitlines())
 
 
 def scaling_runs() -> list[dict]:
@@ -14,11 +23,10 @@ def scaling_runs() -> list[dict]:
 
     `facts` is a list, nats per fact by octave of the fact's rank: 1, 2-3, 4-7, ...
     """
-    text = (files("llmlib") / "experiments" / "results" / "scaling_sweep.csv").read_text("utf-8")
     words = ("key", "stage", "hardware", "date")
     return [
         {name: value if name in words else _numbers(value) for name, value in row.items()}
-        for row in csv.DictReader(text.splitlines())
+        for row in _rows("scaling_sweep.csv")
     ]
 
 
@@ -55,11 +63,10 @@ def kv_heads_record() -> dict:
 
 def curriculum_records() -> list[dict]:
     """Every moment of every run of `curriculum_runs`, in the order in which they were made; numbers as numbers."""
-    text = (files("llmlib") / "experiments" / "results" / "curriculum_runs.csv").read_text("utf-8")
     words = ("purpose", "condition", "measure", "pacing")
     counts = ("seed", "stories", "tokens", "steps")
     rows = []
-    for row in csv.DictReader(text.splitlines()):
+    for row in _rows("curriculum_runs.csv"):
         numbers = {
             name: (int if name in counts else float)(row[name]) for name in row if name not in (*words, "hard_first")
         }

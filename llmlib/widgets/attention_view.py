@@ -7,6 +7,7 @@ from typing import Any, Self
 import traitlets
 
 from llmlib.widgets.base import BookWidget, table_html
+from llmlib.widgets.checks import place_in
 
 MAX_TOKENS = 40
 PER_MILLE = 1000
@@ -106,20 +107,20 @@ class AttentionView(BookWidget):
 
     @traitlets.validate("text")
     def _check_text(self, proposal: dict) -> int:
-        return _in_range("text", proposal["value"], len(self.texts), "there are {} texts")
+        return place_in("text", proposal["value"], len(self.texts), "there are {} texts")
 
     @traitlets.validate("layer")
     def _check_layer(self, proposal: dict) -> int:
-        return _in_range("layer", proposal["value"], len(self.texts[0]["weights"]), "the model has {} layers")
+        return place_in("layer", proposal["value"], len(self.texts[0]["weights"]), "the model has {} layers")
 
     @traitlets.validate("head")
     def _check_head(self, proposal: dict) -> int:
-        return _in_range("head", proposal["value"], len(self.texts[0]["weights"][0]), "a layer has {} heads")
+        return place_in("head", proposal["value"], len(self.texts[0]["weights"][0]), "a layer has {} heads")
 
     @traitlets.validate("query")
     def _check_query(self, proposal: dict) -> int:
         text = self.texts[min(self.text, len(self.texts) - 1)]
-        return _in_range("query", proposal["value"], len(text["tokens"]), "this text has {} tokens")
+        return place_in("query", proposal["value"], len(text["tokens"]), "this text has {} tokens")
 
     @traitlets.validate("sentence")
     def _check_sentence(self, proposal: dict) -> str:
@@ -291,9 +292,3 @@ def _check_rows(flat: list[int], T: int, where: str) -> None:
             raise traitlets.TraitError(
                 f"{where}, row {q}, sums to {sum(row) / PER_MILLE:.3f}; a distribution sums to 1."
             )
-
-
-def _in_range(name: str, value: int, count: int, having: str) -> int:
-    if not 0 <= value < count:
-        raise traitlets.TraitError(f"{name} is {value}; {having.format(count)}, so choose one from 0 to {count - 1}.")
-    return value

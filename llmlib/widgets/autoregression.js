@@ -1,9 +1,10 @@
 // The figure Autoregression: the model in the page writes, one token after the other, and the reader may overrule it.
 
+import { drawIndex } from "./dice.js";
 import { integer, plural, significant } from "./format.js";
 import { frame, h, setText, wellFormed } from "./frame.js";
 import { probability } from "./probability.js";
-import { APPEND, CHOOSE, FORWARD, MAX_BRANCHES, MAX_ROUNDS, SOFTMAX, STAGES, chanceOf, chanceOfBranch, choice, drawn, lot, missing, observation, overrule, placeOf, reachOf, soundBranches, stepOf, writtenAt } from "./rounds.js";
+import { APPEND, CHOOSE, FORWARD, MAX_BRANCHES, MAX_ROUNDS, SOFTMAX, STAGES, chanceOf, chanceOfBranch, choice, lot, missing, observation, overrule, placeOf, reachOf, soundBranches, stepOf, writtenAt } from "./rounds.js";
 import { headLines, layersTable, oddsTable, radio, radios, refill, scoresTable, streamRows } from "./round_view.js";
 import { openModel } from "./runtime.js";
 import { tokenText } from "./tiles.js";
@@ -209,7 +210,7 @@ function render({ model, el }) {
     if (!now?.probabilities) return;
     const next = (model.get("seed") + 1) % 10_000;
     figure.set({ seed: next });
-    saying([drawn(now.probabilities, lot(next, before))]);
+    saying([drawIndex(now.probabilities, lot(next, before))]);
   }
   figure.listen(word, "keydown", (event) => {
     if (event.key === "Enter" && !event.isComposing) sayIt();

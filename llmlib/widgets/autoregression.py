@@ -10,6 +10,7 @@ import traitlets
 from llmlib import tokenizer as tokenizers
 from llmlib.tokenizer import Tokenizer
 from llmlib.widgets.base import table_html
+from llmlib.widgets.checks import one_of, place_in
 from llmlib.widgets.page_model import ModelWidget
 
 STAGES = ("tokenize", "forward", "logits", "softmax", "choose", "append")
@@ -141,25 +142,23 @@ class Autoregression(ModelWidget):
 
     @traitlets.validate("branch")
     def _check_branch(self, proposal: dict) -> int:
-        return _in_range("branch", proposal["value"], len(self.branches))
+        return place_in("branch", proposal["value"], len(self.branches))
 
     @traitlets.validate("step")
     def _check_step(self, proposal: dict) -> int:
-        return _in_range("step", proposal["value"], 5 * MAX_ROUNDS + 1)
+        return place_in("step", proposal["value"], 5 * MAX_ROUNDS + 1)
 
     @traitlets.validate("layer")
     def _check_layer(self, proposal: dict) -> int:
-        return _in_range("layer", proposal["value"], len(self.recording["rounds"][0]["layers"]))
+        return place_in("layer", proposal["value"], len(self.recording["rounds"][0]["layers"]))
 
     @traitlets.validate("rule")
     def _check_rule(self, proposal: dict) -> str:
-        if proposal["value"] not in RULES:
-            raise traitlets.TraitError(f"rule is {proposal['value']!r}; choose one of {', '.join(map(repr, RULES))}.")
-        return proposal["value"]
+        return one_of("rule", proposal["value"], RULES)
 
     @traitlets.validate("seed")
     def _check_seed(self, proposal: dict) -> int:
-        return _in_range("seed", proposal["value"], 10_000)
+        return place_in("seed", proposal["value"], 10_000)
 
     def notify_change(self, change: Any) -> None:
         with self.hold_sync():  # another prompt, and that nothing is written after it, in one message to the views
@@ -217,12 +216,6 @@ def _checked_recording(recording: Any) -> dict[str, Any]:
         if heads != {len(recording["ids"]) + n}:
             raise traitlets.TraitError(f"recording['rounds'][{n}] attends to {heads} tokens; {advice}")
     return recording
-
-
-def _in_range(name: str, value: int, count: int) -> int:
-    if not 0 <= value < count:
-        raise traitlets.TraitError(f"{name} is {value}; choose one from 0 to {count - 1}.")
-    return value
 
 
 def _visible(token: str) -> str:

@@ -8,6 +8,7 @@ import traitlets
 
 from llmlib.tokenizer import PATTERNS, TIE_BREAKS, Tokenizer
 from llmlib.widgets.base import BookWidget, table_html
+from llmlib.widgets.checks import one_of
 
 MAX_CHARACTERS = 20_000
 N_BYTES = 256
@@ -87,11 +88,11 @@ class BPEMerges(BookWidget):
 
     @traitlets.validate("pre_tokenizer")
     def _check_pre_tokenizer(self, proposal: dict) -> str:
-        return _one_of("pre_tokenizer", proposal["value"], PATTERNS)
+        return one_of("pre_tokenizer", proposal["value"], PATTERNS)
 
     @traitlets.validate("tie_break")
     def _check_tie_break(self, proposal: dict) -> str:
-        return _one_of("tie_break", proposal["value"], TIE_BREAKS)
+        return one_of("tie_break", proposal["value"], TIE_BREAKS)
 
     @traitlets.validate("merges")
     def _check_merges(self, proposal: dict) -> list[list[int]]:
@@ -165,12 +166,6 @@ class BPEMerges(BookWidget):
         return words + (
             table_html(head, rows) if rows else "<p>No pair of symbols occurs twice, so there is nothing to merge.</p>"
         )
-
-
-def _one_of(name: str, value: str, allowed: Any) -> str:
-    if value not in allowed:
-        raise traitlets.TraitError(f"{name} is {value!r}; choose one of {', '.join(map(repr, allowed))}.")
-    return value
 
 
 def _freeze(merges: list[list[int]]) -> Pairs:

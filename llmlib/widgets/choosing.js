@@ -1,6 +1,8 @@
 // From logits to one token: the same steps, in the same order, as llmlib.decoding.Sampling. A step takes logits and gives
 // logits; -Infinity stands for a token that is ruled out, and at least one always stays.
 
+import { drawIndex } from "./dice.js";
+
 const TINY_TAU = 1e-30; // below, a temperature is as good as this; above its inverse, as good as infinite
 const largestOf = (logits) => logits.reduce((most, z) => Math.max(most, z), -Infinity);
 
@@ -80,33 +82,9 @@ export function stagesOf(logits, ids, { temperature = 1, top_k = 0, top_p = 1, m
   return stages;
 }
 
-/** Numbers in [0, 1) from a seed, the same in every browser (mulberry32). */
-export function randomFrom(seed) {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let x = Math.imul(state ^ (state >>> 15), state | 1);
-    x ^= x + Math.imul(x ^ (x >>> 7), x | 61);
-    return ((x ^ (x >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-/** A token drawn with these probabilities, for a number in [0, 1). */
-export function drawToken(probabilities, luck) {
-  let sum = 0;
-  let last = 0;
-  for (let i = 0; i < probabilities.length; i += 1) {
-    if (probabilities[i] === 0) continue;
-    sum += probabilities[i];
-    if (luck < sum) return i;
-    last = i; // rounding may leave the sum a little below 1
-  }
-  return last;
-}
-
 /** How often each token comes in n draws. */
 export function drawCounts(probabilities, n, random) {
   const counts = new Uint32Array(probabilities.length);
-  for (let i = 0; i < n; i += 1) counts[drawToken(probabilities, random())] += 1;
+  for (let i = 0; i < n; i += 1) counts[drawIndex(probabilities, random())] += 1;
   return counts;
 }

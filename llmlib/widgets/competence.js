@@ -1,6 +1,7 @@
 // The figure Competence: a curriculum's clock, the window that it opens in a corpus, and what is drawn from it.
 
 import { chart, path, reference } from "./chart.js";
+import { drawIndex, randomFrom } from "./dice.js";
 import { integer, plural, significant } from "./format.js";
 import { frame, h, svg } from "./frame.js";
 
@@ -34,33 +35,12 @@ export function windowWeights(d, c, softness) {
 }
 
 /** The text at which the running sum of the weights first exceeds u times their total, u in [0, 1). */
-export function drawAt(weights, u) {
-  const total = weights.reduce((a, b) => a + b, 0);
-  let sum = 0;
-  let last = 0;
-  for (let i = 0; i < weights.length; i += 1) {
-    if (weights[i] > 0) last = i;
-    sum += weights[i];
-    if (sum > u * total) return i;
-  }
-  return last; // the sum was rounded
-}
-
-/** Numbers in [0, 1), the same for the same seed in every browser (mulberry32). */
-export function windowDice(seed) {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let x = Math.imul(state ^ (state >>> 15), state | 1);
-    x ^= x + Math.imul(x ^ (x >>> 7), x | 61);
-    return ((x ^ (x >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
+export const drawAt = (weights, u) => drawIndex(weights, u, weights.reduce((a, b) => a + b, 0));
 
 /** A whole run: as many draws as there are texts, evenly over 100 % -> how often each was drawn by t, and the share seen at 0 ... 100 %. */
 export function follow(d, { pacing, duration, start, softness, seed }, until) {
   const n = d.length;
-  const dice = windowDice(seed);
+  const dice = randomFrom(seed);
   const times = new Array(n).fill(0);
   const seenAt = [];
   let seen = 0;
@@ -230,7 +210,7 @@ function render({ model, el }) {
   const scoreWords = ({ name, unit }, score) => `${name} ${significant(score)} (${unit})`;
 
   function paintDrawn({ texts, measure, weights, d, seed, time }) {
-    const dice = windowDice(seed * 101 + time + 1);
+    const dice = randomFrom(seed * 101 + time + 1);
     const chosen = Array.from({ length: SHOWN }, () => drawAt(weights, dice()));
     stories.replaceChildren(...chosen.map((i) => h("li", {}, h("span", { className: "bw-note" }, `d = ${two(d[i])}, ${scoreWords(measure, measure.scores[i])}`), h("span", { className: "bw-text", dir: "auto" }, texts[i]))));
     drawn.note.textContent = "each story with probability W(x, t) over the sum of all W";

@@ -2,13 +2,14 @@
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import traitlets
 
 from llmlib.scaling import BESIROGLU, HOFFMANN, HOFFMANN_UNROUNDED, LossLaw
 from llmlib.widgets.base import BookWidget, table_html
+from llmlib.widgets.checks import one_of
 
 LEAST_LOG_FLOPS, MOST_LOG_FLOPS, SIZES = 12.0, 26.0, 40
 
@@ -127,11 +128,11 @@ class ComputeBudget(BookWidget):
 
     @traitlets.validate("constants")
     def _check_constants(self, proposal: dict) -> str:
-        return _one_of("constants", proposal["value"], self.laws)
+        return one_of("constants", proposal["value"], self.laws)
 
     @traitlets.validate("machine")
     def _check_machine(self, proposal: dict) -> str:
-        return _one_of("machine", proposal["value"], self.machines)
+        return one_of("machine", proposal["value"], self.machines)
 
     @traitlets.validate("log_flops")
     def _check_log_flops(self, proposal: dict) -> float:
@@ -173,12 +174,6 @@ class ComputeBudget(BookWidget):
     def _row(self, name: str, N: float, D: float) -> list[str]:
         losses = self.law.loss(N, D), self.law.best(6 * N * D).loss
         return [name, f"{N:.3g}", f"{D:.3g}", f"{D / N:.3g}", f"{6 * N * D:.3g}", *(f"{loss:.3f}" for loss in losses)]
-
-
-def _one_of(name: str, value: str, allowed: Mapping[str, Any]) -> str:
-    if value not in allowed:
-        raise traitlets.TraitError(f"{name} is {value!r}; choose one of {', '.join(map(repr, allowed))}.")
-    return value
 
 
 def _between(name: str, value: float, least: float, most: float, what: str) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 import traitlets
 
 from llmlib.widgets.base import BookWidget, table_html
+from llmlib.widgets.checks import one_of
 
 SPLITS = ("columns", "rows")
 MAX_DEVICES, MAX_ROWS, MAX_COLUMNS, MAX_ENTRY = 4, 6, 6, 9
@@ -73,9 +74,7 @@ class MatrixSplit(BookWidget):
     def _check_choice(self, proposal: dict) -> Any:
         name, value = proposal["trait"].name, proposal["value"]
         allowed = {"split": SPLITS, "devices": range(1, MAX_DEVICES + 1), "number_bytes": BYTES}[name]
-        if value not in allowed:
-            raise traitlets.TraitError(f"{name} is {value!r}; choose one of {', '.join(map(repr, allowed))}.")
-        return value
+        return one_of(name, value, allowed)
 
     @traitlets.validate("step")
     def _check_step(self, proposal: dict) -> int:

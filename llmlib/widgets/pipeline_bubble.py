@@ -9,6 +9,7 @@ import traitlets
 
 from llmlib.parallel.schedules import SCHEDULES, Timeline, interleaved, order_text, timeline
 from llmlib.widgets.base import BookWidget, table_html
+from llmlib.widgets.checks import one_of
 
 NAMES = {"forward": "Forward only (inference)", "gpipe": "GPipe", "1f1b": "1F1B",
          "interleaved": "Interleaved 1F1B", "zb-h1": "ZB-H1 (zero bubble)"}  # fmt: skip
@@ -102,10 +103,7 @@ class PipelineBubble(BookWidget):
     @traitlets.validate("schedule", "other")
     def _check_schedule(self, proposal: dict) -> str:
         name, value = proposal["trait"].name, proposal["value"]
-        allowed = [*SCHEDULES, *([""] if name == "other" else [])]
-        if value not in allowed:
-            raise traitlets.TraitError(f"{name} is {value!r}; choose one of {', '.join(map(repr, allowed))}.")
-        return value
+        return one_of(name, value, [*SCHEDULES, *([""] if name == "other" else [])])
 
     @traitlets.validate("cursor")
     def _check_cursor(self, proposal: dict) -> list[int]:

@@ -3,6 +3,8 @@
 // Step 0 tokenizes the prompt. Then each round, that is each new token, takes five steps: forward, logits, softmax, choose,
 // append. A branch is the list of ids chosen so far, round by round; no DOM and no model here.
 
+import { drawIndex } from "./dice.js";
+
 export const STAGES = ["Tokenize", "Forward", "Logits", "Softmax", "Choose", "Append"];
 export const FORWARD = 1;
 export const SOFTMAX = 3;
@@ -39,19 +41,6 @@ export function lot(seed, ids) {
   }
   state = Math.imul(state, 0xc2b2ae35) >>> 0;
   return ((state ^ (state >>> 16)) >>> 0) / 2 ** 32;
-}
-
-/** The token on whose stretch of the line from 0 to 1 the number u falls; the stretches are as long as the probabilities. */
-export function drawn(probabilities, u) {
-  let end = 0;
-  let last = 0;
-  for (let id = 0; id < probabilities.length; id += 1) {
-    if (probabilities[id] === 0) continue;
-    end += probabilities[id];
-    last = id;
-    if (u < end) break;
-  }
-  return last;
 }
 
 /** Numbers -> {most, values}: whole numbers from -99 to 99, as shares of the largest size. */
@@ -106,7 +95,7 @@ export function overrule(branches, branch, round, ids) {
 /** What the rule chooses after these ids: "most probable" or "drawn" by a lot; undefined where a recording cannot tell. */
 export function choice(entry, ids, { rule, seed }) {
   if (rule !== "drawn") return entry.top[0][0];
-  return entry.probabilities && drawn(entry.probabilities, lot(seed, ids));
+  return entry.probabilities && drawIndex(entry.probabilities, lot(seed, ids));
 }
 
 /** How far a recording reaches along a branch, in steps; `seen` maps ids to observations. */

@@ -3,7 +3,8 @@
 
 import { clamp, within } from "./address.js";
 import { chart, path } from "./chart.js";
-import { drawCounts, drawToken, randomFrom, stagesOf } from "./choosing.js";
+import { drawCounts, stagesOf } from "./choosing.js";
+import { drawIndex, randomFrom } from "./dice.js";
 import { integer, plural, significant } from "./format.js";
 import { frame, h, svg } from "./frame.js";
 import { modelField } from "./model_field.js";
@@ -157,7 +158,7 @@ function render({ model, el }) {
         }
         logits ??= await ask(ids);
         if (mine !== run) return;
-        const token = drawToken(drawnFrom(logits, ids).at(-1).p, luckAt(model.get("seed"), written.length));
+        const token = drawIndex(drawnFrom(logits, ids).at(-1).p, luckAt(model.get("seed"), written.length));
         [ids, written] = [[...ids, token], [...written, token]];
         logits = await ask(ids);
         if (mine !== run) return;

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 
 from llmlib.widgets.base import table_html
+from llmlib.widgets.checks import short_prompt
 from llmlib.widgets.page_model import ModelWidget
 
 if TYPE_CHECKING:  # else when they are needed: a chapter that shows other figures does not wait for torch
@@ -88,11 +89,7 @@ class SamplingExplorer(ModelWidget):
 
     @traitlets.validate("prompt")
     def _check_prompt(self, proposal: dict) -> str:
-        if len(proposal["value"]) > MAX_PROMPT:
-            raise traitlets.TraitError(
-                f"The prompt has {len(proposal['value'])} characters; the figure takes up to {MAX_PROMPT}."
-            )
-        return proposal["value"]
+        return short_prompt(proposal["value"], MAX_PROMPT)
 
     @traitlets.validate("written")
     def _check_written(self, proposal: dict) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Any
 import traitlets
 
 from llmlib.widgets.base import BookWidget, table_html
+from llmlib.widgets.checks import place_in
 from llmlib.widgets.records import WrongRecord, compact_run
 
 MAX_GUESS = 80  # characters
@@ -89,16 +90,16 @@ class TrainingReplay(BookWidget):
 
     @traitlets.validate("moment")
     def _check_moment(self, proposal: dict) -> int:
-        return _in_range("moment", proposal["value"], len(self.run["moments"]), "this run has {} moments")
+        return place_in("moment", proposal["value"], len(self.run["moments"]), "this run has {} moments")
 
     @traitlets.validate("prompt")
     def _check_prompt(self, proposal: dict) -> int:
-        return _in_range("prompt", proposal["value"], len(self.run["prompts"]), "this run has {} prompts")
+        return place_in("prompt", proposal["value"], len(self.run["prompts"]), "this run has {} prompts")
 
     @traitlets.validate("position")
     def _check_position(self, proposal: dict) -> int:
         tokens = self.run["prompts"][min(self.prompt, len(self.run["prompts"]) - 1)]["tokens"]
-        return _in_range("position", proposal["value"], len(tokens), "this prompt has {} tokens")
+        return place_in("position", proposal["value"], len(tokens), "this prompt has {} tokens")
 
     @traitlets.validate("guess")
     def _check_guess(self, proposal: dict) -> str:
@@ -192,12 +193,6 @@ def _checked_guess(guess: str) -> str:
     if any("\ud800" <= character <= "\udfff" for character in guess):
         raise traitlets.TraitError("The guess holds a lone surrogate, half of a character: leave it out.")
     return guess
-
-
-def _in_range(name: str, value: int, count: int, having: str) -> int:
-    if not 0 <= value < count:
-        raise traitlets.TraitError(f"{name} is {value}; {having.format(count)}, so choose one from 0 to {count - 1}.")
-    return value
 
 
 def _number(value: float | None) -> str:

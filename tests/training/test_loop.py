@@ -25,13 +25,7 @@ from llmlib.training import (
 SIZE = ModelConfig(vocab_size=12, context=16, width=16, layers=2, heads=2)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums in one order, so that equal means equal to the bit."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make_model(seed=0, config=SIZE):

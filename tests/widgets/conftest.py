@@ -67,6 +67,14 @@ def axe() -> str:
 
 
 @pytest.fixture(scope="session")
+def story_model():
+    """The book's own model and its tokenizer."""
+    from llmlib import checkpoints
+
+    return checkpoints.load()
+
+
+@pytest.fixture(scope="session")
 def node() -> str:
     path = shutil.which("node")
     if path is None:

@@ -10,11 +10,11 @@ import sys
 
 import numpy as np
 import pytest
+from figures import in_node
 from traitlets import TraitError
 
 from llmlib.widgets import AttentionView
 from llmlib.widgets.attention_view import habits
-from llmlib.widgets.modules import module_source
 
 
 def make_weights(seed: int, L=2, H=3, T=5) -> np.ndarray:
@@ -194,18 +194,8 @@ def test_habits_of_heads_whose_habits_are_known():
 # ------------------------------------------------------------------------------------------- JavaScript against Python
 
 
-def in_node(node, folder, code, data=None):
-    """Run JavaScript after the figure's module; `data` comes in, `out` goes back."""
-    (folder / "data.json").write_text(json.dumps(data), encoding="utf-8")
-    (folder / "run.mjs").write_text(
-        f'import {{ readFileSync }} from "node:fs";\n{module_source("attention_view")}\n'
-        f'const data = JSON.parse(readFileSync("data.json", "utf8"));\nlet out;\n{code}\n'
-        "console.log(JSON.stringify(out));\n",
-        encoding="utf-8",
-    )
-    done = subprocess.run([node, "run.mjs"], cwd=folder, capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def in_figure(node, folder, code, data=None):
+    return in_node(node, folder, "attention_view", code, data)
 
 
 def test_javascript_unpacks_the_triangle_as_python_packed_it(node, tmp_path):
@@ -216,7 +206,7 @@ def test_javascript_unpacks_the_triangle_as_python_packed_it(node, tmp_path):
       Array.from({ length: T }, (_, q) => weightsOf(flat, q)), habits(flat),
       Array.from({ length: T }, (_, q) => ranked(flat, q))]; });"""
     for weights, flat, (matrix, rows, habit, order) in zip(
-        given, flats, in_node(node, tmp_path, code, flats), strict=True
+        given, flats, in_figure(node, tmp_path, code, flats), strict=True
     ):
         assert np.abs(np.array(matrix) - weights).max() <= 5e-4 + 1e-12
         assert [len(row) for row in rows] == list(range(1, len(weights) + 1))
@@ -234,7 +224,7 @@ def test_a_small_picture_of_a_head_covers_each_cell_once_in_its_shade(node, tmp_
         AttentionView.of(["a"] * T, make_weights(T, 1, 1, T)).texts[0]["weights"][0][0]
         for T in rng.sample(range(1, 41), 12)
     ]
-    seen = in_node(
+    seen = in_figure(
         node, tmp_path, "out = data.map((flat) => [shades(flat), flat.map((w) => strength(w / 1000))]);", flats
     )
     for flat, (paths, strengths) in zip(flats, seen, strict=True):

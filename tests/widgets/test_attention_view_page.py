@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from figures import axe_faults, left_behind, press, settle, status, tab_stops
 
 from llmlib.widgets import AttentionView
 
@@ -26,19 +27,6 @@ def weights(T, L=2, H=2):
 
 def view(tokens=("The", " cat", " sat", "."), **state) -> AttentionView:
     return AttentionView.of(list(tokens), weights(len(tokens)), **state)
-
-
-def settle(page):
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-
-def status(page, figure="#fig-attention-view"):
-    settle(page)
-    return re.sub(r"[\u2068\u2069]", "", page.locator(f"{figure} .bw-status").inner_text())
-
-
-def press(page, name, figure="#fig-attention-view"):
-    page.locator(figure).get_by_role("button", name=name, exact=True).click()
 
 
 def rows(page):
@@ -112,14 +100,7 @@ def test_masked_cells_are_hatched_and_carry_no_number(open_page):
 
 def test_everything_by_keyboard_alone(open_page):
     page = open_page(view(query=2))
-    seen = []
-    for _ in range(14):
-        page.keyboard.press("Tab")
-        seen.append(
-            page.evaluate("""(({ ariaLabel, textContent }, label) => ariaLabel ?? label?.textContent ?? textContent)(
-            document.activeElement, document.activeElement.closest("label"))""")
-        )
-        assert page.evaluate("getComputedStyle(document.activeElement).outlineWidth") == "3px", seen[-1]
+    seen = tab_stops(page, 14)
     every = ["Text", "Layer", "Head", "Back", "Step", "Play", "Reset", "Query", "Who looks where", "Layer 0, head 0",
              "As a table"]  # fmt: skip
     assert [want for want in every if not any(name.startswith(want) for name in seen)] == []
@@ -214,29 +195,10 @@ def test_at_360_px_the_page_does_not_scroll_sideways(open_page, T, L, H):
 def test_axe_finds_no_fault(open_page, axe, theme):
     page = open_page(view(query=2), theme=theme, width=760, height=2000)
     page.get_by_text("As a table").click()
-    page.evaluate(axe)
-    found = page.evaluate(
-        "axe.run().then((r) => r.violations.map((v) => [v.id, v.nodes.map((n) => n.html + n.failureSummary)]))"
-    )
-    assert found == []
+    assert axe_faults(page, axe) == []
 
 
 def test_the_clean_up_leaves_nothing_behind(open_page):
     page = open_page(view(query=0))
-    left = page.evaluate("""async () => {
-        const url = URL.createObjectURL(new Blob([window.bookWidgets.attention_view], { type: "text/javascript" }));
-        const { default: module } = await import(url);
-        const state = JSON.parse(document.querySelector('script[type="application/json"]').textContent);
-        let listeners = 0;
-        const model = { get: (key) => state[key], set: (key, value) => (state[key] = value), save_changes() {},
-            on: () => (listeners += 1), off: () => (listeners -= 1) };
-        const el = document.createElement("div");
-        document.body.append(el);
-        const ends = [module.render({ model, el }), module.render({ model, el })];
-        const during = [listeners > 0, el.children.length];
-        el.querySelectorAll(".bw-steps button")[2].click();  // playing
-        for (const end of ends) end();
-        await new Promise((done) => setTimeout(done, 1400));
-        return [during, listeners, el.children.length, state.query];
-    }""")
+    left = left_behind(page, "query")
     assert left == [[True, 2], 0, 0, 0]

@@ -1,28 +1,18 @@
 """Autoregression in Python, and its algorithm in JavaScript: the same recording; steps, branches and draws by hand."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
+import test_runtime_js as runtime_js
 import torch
 import traitlets
 
-from llmlib import checkpoints
 from llmlib.inspection import record_writing
 from llmlib.widgets import Autoregression
 from llmlib.widgets.autoregression import MAX_BRANCHES, MAX_ROUNDS, STAGES, example_recording
 from llmlib.widgets.page_model import STORY_MODEL
 
-spec = importlib.util.spec_from_file_location("runtime_js", Path(__file__).parent / "test_runtime_js.py")
-runtime_js = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(runtime_js)
 PROMPT = "Once upon a time, there was"
-
-
-@pytest.fixture(scope="module")
-def story_model():
-    return checkpoints.load()
 
 
 @pytest.fixture(scope="module")
@@ -113,11 +103,11 @@ def test_draws_follow_the_probabilities(node, tmp_path):
     """10,000 draws with different seeds: chi-squared with 4 degrees of freedom, and the same seed draws the same."""
     code = """const p = [...softmaxOf(Float32Array.from(job.logits))];
     const counts = Array(p.length).fill(0);
-    for (let seed = 0; seed < 10000; seed += 1) counts[drawn(p, lot(seed, job.ids))] += 1;
+    for (let seed = 0; seed < 10000; seed += 1) counts[drawIndex(p, lot(seed, job.ids))] += 1;
     const first = lot(5, [1, 2]);
     const same = first === lot(5, [1, 2]) && first !== lot(6, [1, 2]) && first !== lot(5, [2, 1]);
     const ends = [[[0.5, 0.5], 0], [[0.5, 0.5], 0.5], [[0, 1, 0], 0.9999999999999999], [[0.3, 0.3], 0.99]];
-    answer({ p, counts, same, ends: ends.map(([shares, u]) => drawn(shares, u)) });"""
+    answer({ p, counts, same, ends: ends.map(([shares, u]) => drawIndex(shares, u)) });"""
     logits = [2.0, 1.0, 0.0, -1.0, -2.0]
     for ids in ([2047, 5], [1], list(range(40))):
         found = run(node, tmp_path, code, {"logits": logits, "ids": ids})

@@ -4,17 +4,12 @@ import re
 
 import pytest
 import torch
+from figures import axe_faults, small_targets, tab_stops
 
-from llmlib import checkpoints
 from llmlib.inspection import record_writing
 from llmlib.widgets import Autoregression
 
 PROMPT = "Once upon a time, there was"
-
-
-@pytest.fixture(scope="module")
-def story_model():
-    return checkpoints.load()
 
 
 @pytest.fixture(scope="module")
@@ -222,16 +217,7 @@ def test_without_workers_it_says_so_and_shows_the_recorded_run(open_page, figure
 
 def test_everything_by_keyboard_alone(open_page, figure):
     page = open_page(figure(step=4))
-    seen = []
-    for _ in range(34):
-        page.keyboard.press("Tab")
-        name, outline = page.evaluate("""(() => {
-            const node = document.activeElement;
-            const name = node.ariaLabel ?? node.closest("label")?.textContent ?? node.textContent;
-            return [name, getComputedStyle(node).outlineWidth];
-        })()""")
-        seen.append(name)
-        assert outline == "3px", name
+    seen = tab_stops(page, 34)
     start = ["Prompt", "The next token is", "Load the model", "Back", "Step", "Play", "Reset", "Next token"]
     every = [*start, "1Tokenize", "6Append", "After layer 0", "·a: say this", "Or what if", "Say it", "As a table"]
     assert [want for want in every if not any(name.startswith(want) for name in seen)] == []
@@ -283,13 +269,7 @@ def test_at_360_px_the_page_does_not_scroll_sideways(open_page, figure):
     page.locator(".bw-pick").nth(2).tap()
     status(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    targets = ".bw :is(button, select, input, summary, textarea)"
-    small = page.evaluate(
-        """(targets) => [...document.querySelectorAll(targets)].filter((e) => e.offsetParent
-        && e.getBoundingClientRect().height < 39.5).map((e) => e.outerHTML)""",
-        targets,
-    )
-    assert small == []
+    assert small_targets(page) == []
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -297,16 +277,12 @@ def test_axe_finds_no_fault(open_page, axe, figure, theme):
     page = open_page(figure(step=1), theme=theme, width=760, height=2500, reduced_motion="reduce")
     page.get_by_text("As a table").click()
     press(page, "Load the model")
-    page.evaluate(axe)
     for step in ("Next token", "Back", "Next token"):
         press(page, step)
         if step == "Back":
             page.locator(".bw-pick").nth(2).click()
             status(page)
-        found = page.evaluate(
-            "axe.run().then((r) => r.violations.map((v) => [v.id, v.nodes.map((n) => n.html + n.failureSummary)]))"
-        )
-        assert found == []
+        assert axe_faults(page, axe) == []
 
 
 def test_the_clean_up_leaves_nothing_behind(open_page, figure):

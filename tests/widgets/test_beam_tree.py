@@ -1,18 +1,17 @@
 """BeamTree in Python and in JavaScript: what a record has to be, what is refused, and the same search in both."""
 
 import copy
-import json
 import math
 import re
-import subprocess
+from functools import partial
 
 import pytest
 import torch
+from figures import in_node
 from traitlets import TraitError
 
 from llmlib.decoding import beam_search, wu_penalty
 from llmlib.widgets import BeamTree, beam_record
-from llmlib.widgets.modules import module_source
 
 # What follows nothing, an a, a b; greedy goes to a, a (0.6 * 0.55 = 0.33), the best text is b, b (0.4 * 0.95 = 0.38).
 TABLE = torch.tensor([[0.6, 0.4], [0.55, 0.45], [0.05, 0.95]]).log()
@@ -36,7 +35,10 @@ def test_a_record_suffices_for_every_search_up_to_its_width(seed):
     random = torch.Generator().manual_seed(seed)
     V, end = 9, 4 if seed % 2 else None
     logits = 3 * torch.randn(V + 1, V + 1, V, generator=random)
-    row = lambda ids: logits[ids[-2] if len(ids) > 1 else V, ids[-1] if ids else V]  # noqa: E731
+
+    def row(ids):
+        return logits[ids[-2] if len(ids) > 1 else V, ids[-1] if ids else V]
+
     record = beam_record(row, [f"t{i}" for i in range(V)], "p", width=3, length=4, end=end)
     assert all(len(pairs) == 6 for pairs in record["next"].values())  # of 9
     for width in (1, 2, 3):
@@ -113,18 +115,8 @@ def test_the_fallback_says_what_is_found_and_holds_no_markup():
 # ------------------------------------------------------------------------------------------- JavaScript against Python
 
 
-def in_node(node, folder, code, data=None, module="beam_tree"):
-    """Run JavaScript after a figure's module; `data` comes in, `out` goes back."""
-    (folder / "data.json").write_text(json.dumps(data), encoding="utf-8")
-    (folder / "run.mjs").write_text(
-        f'import {{ readFileSync }} from "node:fs";\n{module_source(module)}\n'
-        f'const data = JSON.parse(readFileSync("data.json", "utf8"));\nlet out;\n{code}\n'
-        "console.log(JSON.stringify(out));\n",
-        encoding="utf-8",
-    )
-    done = subprocess.run([node, "run.mjs"], cwd=folder, capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def in_figure(node, folder, code, data=None, module="beam_tree"):
+    return in_node(node, folder, module, code, data)
 
 
 def generated(n: int) -> list[dict]:
@@ -156,18 +148,32 @@ SEARCH = """out = data.map(({ table, width, length, end, alpha, penalty }) => {
 });"""
 
 
+def _without_infinity(cube):
+    return [[[None if z == -math.inf else z for z in row] for row in rows] for rows in cube]
+
+
+def _table_step(logits, steps, parents, tokens):
+    return logits[len(steps), tokens + 1]
+
+
 def test_the_search_is_that_of_python(node, tmp_path):
     cases = generated(400)
-    finite = lambda cube: [[[None if z == -math.inf else z for z in row] for row in rows] for rows in cube]  # noqa: E731
-    data = [{**case, "logits": None, "table": finite(case["logits"].tolist())} for case in cases]
-    seen = in_node(node, tmp_path, SEARCH, data)
+    data = [{**case, "logits": None, "table": _without_infinity(case["logits"].tolist())} for case in cases]
+    seen = in_figure(node, tmp_path, SEARCH, data)
     early = ended = 0
     for case, found in zip(cases, seen, strict=True):
         logits, steps = case["logits"], []
         scale = wu_penalty(case["alpha"]) if case["penalty"] == "wu" else case["alpha"]
         end = () if case["end"] is None else case["end"]
-        step = lambda parents, tokens, t=logits, n=steps: t[len(n), tokens + 1]  # noqa: E731
-        best = beam_search(logits[0, 0], step, case["width"], case["length"], end, scale, on_step=steps.append)[0]
+        best = beam_search(
+            logits[0, 0],
+            partial(_table_step, logits, steps),
+            case["width"],
+            case["length"],
+            end,
+            scale,
+            on_step=steps.append,
+        )[0]
         assert len(found["steps"]) == len(steps)
         kept = [0]  # the places of those that went on
         for here, there in zip(found["steps"], steps, strict=True):
@@ -195,7 +201,7 @@ def test_a_search_waits_for_what_it_does_not_know(node, tmp_path):
     code = """const known = { "": [[0, -0.5], [1, -1]], "0": [[0, -0.1], [1, -3]] };
     const penalty = lengthPenalty("power", 0);
     out = beamSearch((tokens) => known[tokens.join(" ")], { width: 2, length: 3, penalty });"""
-    found = in_node(node, tmp_path, code)
+    found = in_figure(node, tmp_path, code)
     assert (len(found["steps"]), found["missing"]) == (1, [[1]])
 
 
@@ -205,7 +211,7 @@ def test_the_figure_is_drawn_from_the_same_search_as_the_fallback(node, tmp_path
     const lookup = (tokens) => record.next[tokens.join(" ")];
     const search = beamSearch(lookup, { ...data, end: record.end, penalty: lengthPenalty(data.penalty, data.alpha) });
     out = [search.found, [1, 2].map((step) => standing(search, step, () => 1))];"""
-    found, standings = in_node(node, tmp_path, code, figure.state())
+    found, standings = in_figure(node, tmp_path, code, figure.state())
     assert [text["tokens"] for text in found] == [each.tokens for each in figure.hypotheses]
     assert [text["tokens"] for text in standings[0]] == [[0], [1]]
     assert [text["tokens"] for text in standings[1]] == [[1, 1], [0, 0]]

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from figures import axe_faults, left_behind, press, settle, small_targets, status, tab_stops
 
 from llmlib.widgets import BeamTree, beam_record
 
@@ -19,19 +20,6 @@ def record(prompt="Say", names=(" a", " b", "<end>"), width=3, length=4):
 
 def beams(**state) -> BeamTree:
     return BeamTree([record()], **{"width": 2, "length": 3, "alpha": 0.0, **state})
-
-
-def settle(page):
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-
-def status(page, figure="#fig-beam-tree"):
-    settle(page)
-    return re.sub(r"[\u2068\u2069]", "", page.locator(f"{figure} .bw-status").inner_text())
-
-
-def press(page, name, figure="#fig-beam-tree"):
-    page.locator(figure).get_by_role("button", name=name, exact=True).click()
 
 
 def standing(page):
@@ -89,14 +77,7 @@ def test_width_one_is_greedy_and_the_penalty_reorders(open_page):
 
 def test_everything_by_keyboard_alone(open_page):
     page = open_page(beams())
-    seen = []
-    for _ in range(16):
-        page.keyboard.press("Tab")
-        seen.append(
-            page.evaluate("""(({ ariaLabel, textContent }, label) => ariaLabel ?? label?.textContent ?? textContent)(
-            document.activeElement, document.activeElement.closest("label"))""")
-        )
-        assert page.evaluate("getComputedStyle(document.activeElement).outlineWidth") == "3px", seen[-1]
+    seen = tab_stops(page, 16)
     every = ["After", "Beam width", "Length", "Penalty's", "Back", "Step", "Play", "Reset", "The tree", "As a table"]
     assert [want for want in every if not any(name.startswith(want) for name in seen)] == []
     page.locator(".bw-picture").focus()
@@ -171,41 +152,17 @@ def test_at_360_px_the_page_does_not_scroll_sideways(open_page):
     frame, now = (page.locator(name).bounding_box() for name in (".bw-beam-frame", ".bw-beam-step.is-now"))
     left, right = now["x"] - frame["x"], frame["x"] + frame["width"] - now["x"] - now["width"]
     assert min(left, right) >= 0  # the step's column is in sight
-    small = page.evaluate(
-        """() => [...document.querySelectorAll('.bw :is(button, select, input, summary)')]
-        .filter((e) => e.getBoundingClientRect().height < 39.5).map((e) => e.outerHTML)"""
-    )
-    assert small == []
+    assert small_targets(page) == []
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_no_fault(open_page, axe, theme):
     page = open_page(beams(step=2), theme=theme, width=760, height=1600)
     page.get_by_text("As a table").click()
-    page.evaluate(axe)
-    settle(page)
-    found = page.evaluate(
-        "axe.run().then((r) => r.violations.map((v) => [v.id, v.nodes.map((n) => n.html + n.failureSummary)]))"
-    )
-    assert found == []
+    assert axe_faults(page, axe) == []
 
 
 def test_the_clean_up_leaves_nothing_behind(open_page):
     page = open_page(beams())
-    left = page.evaluate("""async () => {
-        const url = URL.createObjectURL(new Blob([window.bookWidgets.beam_tree], { type: "text/javascript" }));
-        const { default: module } = await import(url);
-        const state = JSON.parse(document.querySelector('script[type="application/json"]').textContent);
-        let listeners = 0;
-        const model = { get: (key) => state[key], set: (key, value) => (state[key] = value), save_changes() {},
-            on: () => (listeners += 1), off: () => (listeners -= 1) };
-        const el = document.createElement("div");
-        document.body.append(el);
-        const ends = [module.render({ model, el }), module.render({ model, el })];
-        const during = [listeners > 0, el.children.length];
-        el.querySelectorAll(".bw-steps button")[2].click();  // playing
-        for (const end of ends) end();
-        await new Promise((done) => setTimeout(done, 1400));
-        return [during, listeners, el.children.length, state.step];
-    }""")
+    left = left_behind(page, "step")
     assert left == [[True, 2], 0, 0, 0]

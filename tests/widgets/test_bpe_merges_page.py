@@ -6,6 +6,7 @@ import statistics
 from pathlib import Path
 
 import pytest
+from figures import axe_faults, left_behind, press, small_targets, status, tab_stops
 
 from llmlib.widgets import BPEMerges
 
@@ -13,16 +14,6 @@ NAME_OF_FOCUS = """(({ ariaLabel, textContent }, label) => ariaLabel ?? label?.t
     document.activeElement, document.activeElement.closest("label"))"""
 ALL_IDS = "[...document.querySelectorAll('[id]')].map((element) => element.id)"
 SENTENCE = "The cat sat on the mat, and the other cat sat on that cat."
-
-
-def status(page, figure="#fig-bpe-merges"):
-    """The status line, without the marks that isolate right-to-left text and with plain spaces."""
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    return re.sub(r"[\u2068\u2069]", "", page.locator(f"{figure} .bw-status").inner_text()).replace("\u2009", " ")
-
-
-def press(page, name, figure="#fig-bpe-merges"):
-    page.locator(figure).get_by_role("button", name=name, exact=True).click()
 
 
 @pytest.mark.parametrize("over", ["file", "http"])
@@ -115,12 +106,7 @@ def test_the_tie_break_changes_the_merges(open_page):
 
 def test_everything_by_keyboard_alone(open_page):
     page = open_page(BPEMerges("aaabdaaabac"))
-    seen = []
-    for _ in range(16):
-        page.keyboard.press("Tab")
-        seen.append(page.evaluate(NAME_OF_FOCUS))
-        outline = page.evaluate("getComputedStyle(document.activeElement).outlineWidth")
-        assert outline == "3px", f"no visible focus on {seen[-1]}"
+    seen = tab_stops(page, 16)
     every = [
         "Text",
         "Example",
@@ -295,9 +281,7 @@ def test_at_360_px_the_page_does_not_scroll_sideways(open_page, text):
     page = open_page(figure, width=360)
     page.get_by_text("As a table").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    small = page.evaluate("""[...document.querySelectorAll('.bw :is(button, select, input, textarea, summary)')]
-        .filter((e) => e.getBoundingClientRect().height < 39.5 && e.offsetParent).map((e) => e.outerHTML)""")
-    assert small == []
+    assert small_targets(page) == []
 
 
 def test_touch_works_too(open_page):
@@ -331,11 +315,7 @@ def test_axe_finds_no_fault(open_page, axe, theme, width):
     page = open_page(BPEMerges(SENTENCE + "é😀", step=4), theme=theme, width=width, height=1400)
     page.get_by_text("As a table").click()
     page.evaluate("Promise.all(document.getAnimations().map((animation) => animation.finished))")  # tiles fade in
-    page.evaluate(axe)
-    found = page.evaluate(
-        "axe.run().then((r) => r.violations.map((v) => [v.id, v.nodes.map((n) => n.html + n.failureSummary)]))"
-    )
-    assert found == []
+    assert axe_faults(page, axe) == []
 
 
 def test_high_contrast_keeps_the_marks(open_page):
@@ -354,24 +334,7 @@ def test_print_shows_the_figure_as_it_stands(open_page):
 
 def test_the_clean_up_leaves_nothing_behind(open_page):
     page = open_page(BPEMerges("aaabdaaabac"))
-    left = page.evaluate("""async () => {
-        const url = URL.createObjectURL(new Blob([window.bookWidgets.bpe_merges], { type: "text/javascript" }));
-        const { default: module } = await import(url);
-        const state = JSON.parse(document.querySelector('script[type="application/json"]').textContent);
-        let listeners = 0;
-        const model = { get: (key) => state[key], set: (key, value) => (state[key] = value), save_changes() {},
-            on: () => (listeners += 1), off: () => (listeners -= 1) };
-        const el = document.createElement("div");
-        document.body.append(el);
-        const first = module.render({ model, el });
-        const other = module.render({ model, el });
-        const during = [listeners > 0, el.children.length];
-        el.querySelectorAll("button")[2].click();  // playing
-        first();
-        other();
-        await new Promise((done) => setTimeout(done, 1000));
-        return [during, listeners, el.children.length, state.step];
-    }""")
+    left = left_behind(page, "step")
     assert left == [[True, 2], 0, 0, 0]
 
 

@@ -1,19 +1,17 @@
 """Competence in Python and in JavaScript: what a sample has to be, what is refused, and the same windows in both."""
 
 import copy
-import json
 import random
 import re
-import subprocess
 
 import numpy as np
 import pytest
+from figures import in_node
 from scipy.stats import chisquare
 from traitlets import TraitError
 
 from llmlib.curriculum import PACINGS, Pacing, curriculum_distribution, difficulty_cdf, window_weights
 from llmlib.widgets import Competence
-from llmlib.widgets.modules import module_source
 
 
 def make_sample(n=12, seed=0) -> dict:
@@ -109,18 +107,8 @@ def test_the_fallback_and_the_twin_hold_no_markup_of_the_data():
 # ------------------------------------------------------------------------------------------- JavaScript against Python
 
 
-def in_node(node, folder, code, data=None):
-    """Run JavaScript after the figure's module; `data` comes in, `out` goes back."""
-    (folder / "data.json").write_text(json.dumps(data), encoding="utf-8")
-    (folder / "run.mjs").write_text(
-        f'import {{ readFileSync }} from "node:fs";\n{module_source("competence")}\n'
-        f'const data = JSON.parse(readFileSync("data.json", "utf8"));\nlet out;\n{code}\n'
-        "console.log(JSON.stringify(out));\n",
-        encoding="utf-8",
-    )
-    done = subprocess.run([node, "run.mjs"], cwd=folder, capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def in_figure(node, folder, code, data=None):
+    return in_node(node, folder, "competence", code, data)
 
 
 def test_pacing_is_that_of_python(node, tmp_path):
@@ -129,7 +117,7 @@ def test_pacing_is_that_of_python(node, tmp_path):
         (rng.choice(PACINGS), rng.choice([0, rng.random() * 120, T]), T, rng.choice([0.01, 1.0, rng.uniform(0.01, 1)]))
         for T in (rng.randint(1, 100) for _ in range(400))
     ]
-    seen = in_node(node, tmp_path, "out = data.map((each) => competenceAt(...each));", cases)
+    seen = in_figure(node, tmp_path, "out = data.map((each) => competenceAt(...each));", cases)
     for (kind, t, T, c0), c in zip(cases, seen, strict=True):
         assert c == pytest.approx(float(Pacing(kind, T, c0).competence(t)), rel=1e-12), (kind, t, T, c0)
 
@@ -145,7 +133,7 @@ def test_difficulties_and_weights_are_those_of_python(node, tmp_path):
       const d = difficulties(scores, hard);
       return [d, windowWeights(d, c, s)];
     });"""
-    for (scores, hard, c, s), (d, weights) in zip(cases, in_node(node, tmp_path, code, cases), strict=True):
+    for (scores, hard, c, s), (d, weights) in zip(cases, in_figure(node, tmp_path, code, cases), strict=True):
         wanted = difficulty_cdf(-np.array(scores) if hard else scores)
         assert d == wanted.tolist()
         assert weights == pytest.approx(window_weights(wanted, max(c, wanted.min()), s).tolist(), rel=1e-12, abs=1e-300)
@@ -158,7 +146,7 @@ def test_draws_invert_the_running_sum(node, tmp_path):
         weights = [rng.choice([0.0, rng.random(), 1.0]) for _ in range(rng.randint(1, 30))] + [1.0]
         cases.append([weights, rng.random()])
     for (weights, u), i in zip(
-        cases, in_node(node, tmp_path, "out = data.map((x) => drawAt(...x));", cases), strict=True
+        cases, in_figure(node, tmp_path, "out = data.map((x) => drawAt(...x));", cases), strict=True
     ):
         assert i == np.searchsorted(np.cumsum(curriculum_distribution(weights)), u, side="right")
 
@@ -169,7 +157,7 @@ def test_a_run_draws_by_the_window_and_counts_what_it_saw(node, tmp_path):
     code = """const state = { pacing: "root", duration: 60, start: 0.1, softness: 0 };
     const d = difficulties(data);
     out = Array.from({ length: 60 }, (_, seed) => [0, 20, 100].map((until) => follow(d, { ...state, seed }, until)));"""
-    runs = in_node(node, tmp_path, code, scores)
+    runs = in_figure(node, tmp_path, code, scores)
     d, counts = difficulty_cdf(scores), np.zeros(120)
     for at_start, early, late in runs:
         assert sum(at_start["counted"]) == 0
@@ -197,7 +185,7 @@ def test_the_histogram_holds_every_story_once(node, tmp_path):
         scores = [rng.randint(0, 3) if kind % 2 else rng.uniform(1, 9) for _ in range(rng.randint(1, 50))]
         cases.append([scores, [rng.random() for _ in scores]])
     for (scores, weights), bins in zip(
-        cases, in_node(node, tmp_path, "out = data.map((x) => histogram(...x));", cases), strict=True
+        cases, in_figure(node, tmp_path, "out = data.map((x) => histogram(...x));", cases), strict=True
     ):
         assert sum(b["all"] for b in bins) == len(scores)
         assert sum(b["open"] for b in bins) == pytest.approx(sum(weights))

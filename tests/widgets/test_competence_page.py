@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from figures import axe_faults, left_behind, press, settle, small_targets, status, tab_stops
 
 from llmlib.widgets import Competence
 
@@ -18,19 +19,6 @@ SAMPLE = {  # ten stories of 10, 20 ... 100 words, of which six are plain
 
 def competence(**state) -> Competence:
     return Competence(SAMPLE, **{"pacing": "linear", "start": 0.2, "duration": 50, **state})
-
-
-def settle(page):
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-
-def status(page, figure="#fig-competence"):
-    settle(page)
-    return page.locator(f"{figure} .bw-status").inner_text().replace("\u2009", " ")
-
-
-def press(page, name, figure="#fig-competence"):
-    page.locator(figure).get_by_role("button", name=name, exact=True).click()
 
 
 @pytest.mark.parametrize("over", ["file", "http"])
@@ -95,14 +83,7 @@ def test_the_reader_drags_c0_and_T_and_the_moment(open_page):
 
 def test_everything_by_keyboard_alone(open_page):
     page = open_page(competence())
-    seen = []
-    for _ in range(15):
-        page.keyboard.press("Tab")
-        seen.append(
-            page.evaluate("""(({ ariaLabel, textContent }, label) => ariaLabel ?? label?.textContent ?? textContent)(
-            document.activeElement, document.activeElement.closest("label"))""")
-        )
-        assert page.evaluate("getComputedStyle(document.activeElement).outlineWidth") == "3px", seen[-1]
+    seen = tab_stops(page, 15)
     every = ["Difficulty", "Pacing", "Start", "End T", "Softness", "Hardest", "Back", "Step", "Play", "Reset", "Time",
              "Draw others", "As a table"]  # fmt: skip
     assert [want for want in every if not any(name.startswith(want) for name in seen)] == []
@@ -188,11 +169,7 @@ def test_at_360_px_the_page_does_not_scroll_sideways(open_page):
     page.get_by_text("As a table").tap()
     settle(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    small = page.evaluate(
-        """() => [...document.querySelectorAll('.bw :is(button, select, input, summary)')]
-        .filter((e) => e.getBoundingClientRect().height < 39.5 && e.type !== 'checkbox').map((e) => e.outerHTML)"""
-    )
-    assert small == []
+    assert small_targets(page) == []
     page.get_by_role("button", name="Step").tap()
     assert status(page).startswith("At 1 %")
 
@@ -201,30 +178,10 @@ def test_at_360_px_the_page_does_not_scroll_sideways(open_page):
 def test_axe_finds_no_fault(open_page, axe, theme):
     page = open_page(competence(time=20, softness=0.1), theme=theme, width=760, height=2000)
     page.get_by_text("As a table").click()
-    page.evaluate(axe)
-    settle(page)
-    found = page.evaluate(
-        "axe.run().then((r) => r.violations.map((v) => [v.id, v.nodes.map((n) => n.html + n.failureSummary)]))"
-    )
-    assert found == []
+    assert axe_faults(page, axe) == []
 
 
 def test_the_clean_up_leaves_nothing_behind(open_page):
     page = open_page(competence())
-    left = page.evaluate("""async () => {
-        const url = URL.createObjectURL(new Blob([window.bookWidgets.competence], { type: "text/javascript" }));
-        const { default: module } = await import(url);
-        const state = JSON.parse(document.querySelector('script[type="application/json"]').textContent);
-        let listeners = 0;
-        const model = { get: (key) => state[key], set: (key, value) => (state[key] = value), save_changes() {},
-            on: () => (listeners += 1), off: () => (listeners -= 1) };
-        const el = document.createElement("div");
-        document.body.append(el);
-        const ends = [module.render({ model, el }), module.render({ model, el })];
-        const during = [listeners > 0, el.children.length];
-        el.querySelectorAll(".bw-steps button")[2].click();  // playing
-        for (const end of ends) end();
-        await new Promise((done) => setTimeout(done, 400));
-        return [during, listeners, el.children.length, state.time];
-    }""")
+    left = left_behind(page, "time")
     assert left == [[True, 2], 0, 0, 0]

@@ -1,33 +1,21 @@
 """ComputeBudget in Python and in JavaScript: the same law in both, what is refused, what the fallback says."""
 
-import json
 import math
 import random
 import re
-import subprocess
 
 import pytest
+from figures import in_node
 from traitlets import TraitError
 
 from llmlib.scaling import BESIROGLU, HOFFMANN, LossLaw
 from llmlib.widgets import ComputeBudget
-from llmlib.widgets.modules import module_source
 
 OWN = LossLaw(E=0.5, A=30.0, B=200.0, alpha=0.3, beta=0.4)
 
 
-def in_node(node, folder, code, data=None):
-    """Run JavaScript after the figure's module; `data` comes in, `out` goes back."""
-    (folder / "data.json").write_text(json.dumps(data), encoding="utf-8")
-    (folder / "run.mjs").write_text(
-        f'import {{ readFileSync }} from "node:fs";\n{module_source("compute_budget")}\n'
-        f'const data = JSON.parse(readFileSync("data.json", "utf8"));\nlet out;\n{code}\n'
-        "console.log(JSON.stringify(out));\n",
-        encoding="utf-8",
-    )
-    done = subprocess.run([node, "run.mjs"], cwd=folder, capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def in_figure(node, folder, code, data=None):
+    return in_node(node, folder, "compute_budget", code, data)
 
 
 def test_the_page_computes_what_python_does(node, tmp_path):
@@ -41,7 +29,7 @@ def test_the_page_computes_what_python_does(node, tmp_path):
       const { best, yours, enough } = budget(law, log, size);
       return [best.N, best.D, best.loss, yours.N, yours.D, yours.loss, enough, tokensToReach(law, yours.loss, yours.N)];
     });"""
-    for (constants, log, size), seen in zip(cases, in_node(node, tmp_path, code, cases), strict=True):
+    for (constants, log, size), seen in zip(cases, in_figure(node, tmp_path, code, cases), strict=True):
         law = LossLaw(**constants)
         best = law.best(10**log)
         yours = law.isoflop(best.N * 10 ** ((size - 20) / 10), 10**log)
@@ -54,7 +42,7 @@ def test_the_page_computes_what_python_does(node, tmp_path):
 
 def test_a_curve_of_equal_loss_is_of_equal_loss(node, tmp_path):
     constants = {"E": BESIROGLU.E, "A": BESIROGLU.A, "B": BESIROGLU.B, "alpha": BESIROGLU.alpha, "beta": BESIROGLU.beta}
-    points = in_node(node, tmp_path, "out = isoloss(data, 2.2, 1e13);", constants)
+    points = in_figure(node, tmp_path, "out = isoloss(data, 2.2, 1e13);", constants)
     assert len(points) > 50
     for N, D in points:
         assert BESIROGLU.loss(N, D) == pytest.approx(2.2, rel=1e-9)
@@ -63,7 +51,7 @@ def test_a_curve_of_equal_loss_is_of_equal_loss(node, tmp_path):
 
 def test_days_and_energy(node, tmp_path):
     """989 TFLOP/s at 40%: 1e21 FLOP take 2.53e6 s, which is 29.3 days; at 1 kW, 702 kWh."""
-    seen = in_node(node, tmp_path, "out = costOf(1e21, { flops_per_second: 989e12 }, 40, 1000);")
+    seen = in_figure(node, tmp_path, "out = costOf(1e21, { flops_per_second: 989e12 }, 40, 1000);")
     assert seen["days"] == pytest.approx(1e21 / (0.4 * 989e12) / 86400)
     assert seen["days"] == pytest.approx(29.26, abs=0.01)
     assert seen["kWh"] == pytest.approx(24 * seen["days"])
@@ -72,9 +60,9 @@ def test_days_and_energy(node, tmp_path):
 
 def test_numbers_are_written_for_people(node, tmp_path):
     code = "out = [inWords(70e9), inWords(134567), inWords(2.5e15), scientific(5.76e23), scientific(123), tenTo(-3)]"
-    assert in_node(node, tmp_path, code) == ["70 billion", "135\u2009000", "2.5 × 10¹⁵", "5.76 × 10²³", "123", "10⁻³"]
+    assert in_figure(node, tmp_path, code) == ["70 billion", "135\u2009000", "2.5 × 10¹⁵", "5.76 × 10²³", "123", "10⁻³"]
     code = "out = [1e-9, 1e-3, 0.05, 1, 40, 4000].map(duration)"
-    assert in_node(node, tmp_path, code) == ["0.0864 ms", "86.4 s", "72 minutes", "24 hours", "40 days", "11 years"]
+    assert in_figure(node, tmp_path, code) == ["0.0864 ms", "86.4 s", "72 minutes", "24 hours", "40 days", "11 years"]
 
 
 def test_properties_are_those_of_the_law_in_use():

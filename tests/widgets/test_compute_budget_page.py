@@ -4,6 +4,7 @@ import math
 import re
 
 import pytest
+from figures import axe_faults, press, settle, small_targets, status, tab_stops
 
 from llmlib.scaling import LossLaw
 from llmlib.widgets import ComputeBudget
@@ -14,19 +15,6 @@ OWN = LossLaw(E=0.5, A=30.0, B=200.0, alpha=0.3, beta=0.4)
 def budget_figure(**state) -> ComputeBudget:
     given = {"own": OWN, "runs": [[1e4, 1e6], [1e5, 3e6]], "own_flops_per_second": 2e9, "log_flops": 23.75}
     return ComputeBudget(**{**given, **state})
-
-
-def settle(page):
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-
-def status(page, figure="#fig-compute-budget"):
-    settle(page)
-    return page.locator(f"{figure} .bw-status").inner_text().replace("\u2009", " ")
-
-
-def press(page, name, figure="#fig-compute-budget"):
-    page.locator(figure).get_by_role("button", name=name, exact=True).click()
 
 
 @pytest.mark.parametrize("over", ["file", "http"])
@@ -94,14 +82,7 @@ def test_the_books_runs_are_in_sight_at_small_budgets(open_page):
 
 def test_everything_by_keyboard_alone(open_page):
     page = open_page(budget_figure())
-    seen = []
-    for _ in range(15):
-        page.keyboard.press("Tab")
-        seen.append(
-            page.evaluate("""(({ ariaLabel, textContent }, label) => ariaLabel ?? label?.textContent ?? textContent)(
-            document.activeElement, document.activeElement.closest("label"))""")
-        )
-        assert page.evaluate("getComputedStyle(document.activeElement).outlineWidth") == "3px", seen[-1]
+    seen = tab_stops(page, 15)
     every = ["Budget", "Constants", "Back", "Step", "Play", "Reset", "Along", "Computed", "Share", "Power",
              "Show known", "Curves of equal loss", "As a table"]  # fmt: skip
     assert [want for want in every if not any(name.startswith(want) for name in seen)] == []
@@ -154,11 +135,7 @@ def test_at_360_px_the_page_does_not_scroll_sideways(open_page):
     page.get_by_text("As a table").tap()
     settle(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    small = page.evaluate(
-        """() => [...document.querySelectorAll(".bw :is(button, select, input, summary)")]
-        .filter((e) => e.getBoundingClientRect().height < 39.5 && e.type !== 'checkbox').map((e) => e.outerHTML)"""
-    )
-    assert small == []
+    assert small_targets(page) == []
     page.get_by_role("button", name="Step", exact=True).tap()
     assert "1.26 times the best size" in status(page)
 
@@ -167,9 +144,4 @@ def test_at_360_px_the_page_does_not_scroll_sideways(open_page):
 def test_axe_finds_no_fault(open_page, axe, theme):
     page = open_page(budget_figure(size=12), theme=theme, width=760, height=2500)
     page.get_by_text("As a table").click()
-    page.evaluate(axe)
-    settle(page)
-    found = page.evaluate(
-        "axe.run().then((r) => r.violations.map((v) => [v.id, v.nodes.map((n) => n.html + n.failureSummary)]))"
-    )
-    assert found == []
+    assert axe_faults(page, axe) == []

@@ -1,5 +1,7 @@
 """SamplingExplorer and BeamTree live in a real JupyterLab: both ways, and the book's model from the kernel's files."""
 
+from figures import wait_for_status
+
 SETUP = """
 import torch
 from llmlib.widgets import BeamTree, SamplingExplorer, beam_record, sampling_record
@@ -12,15 +14,6 @@ tree = BeamTree([record], width=2, length=3, alpha=0.0)
 """
 
 
-def wait_for_status(page, figure, words):
-    page.wait_for_function(
-        """([figure, words]) => [...document.querySelectorAll(`figure[aria-label^="${figure}"] .bw-status`)].every(
-            (status) =>
-              status.textContent.replace(/[\\u2068\\u2069]/g, '').replace(/\\u2009/g, ' ').includes(words))""",
-        arg=[figure, words],
-    )
-
-
 def test_both_figures_live_both_ways(open_lab):
     lab = open_lab(SETUP, "explorer", "tree")
     page = lab.page
@@ -30,9 +23,9 @@ def test_both_figures_live_both_ways(open_lab):
     # SamplingExplorer: the reader's hand -> Python, and Python -> the reader's eye
     first.get_by_label("Top-k").fill("2")
     lab.wait("(explorer.top_k, [round(p, 2) for p in explorer.probabilities.tolist()])", [2, [0, 0.25, 0.75, 0]])
-    wait_for_status(page, "Sampling", "2 of 4 tokens are kept")
+    wait_for_status(page, "2 of 4 tokens are kept", "Sampling")
     lab.python("explorer.top_k = 0; explorer.temperature = 0.0; answer = None")
-    wait_for_status(page, "Sampling", "1 of 4 tokens is kept")
+    wait_for_status(page, "1 of 4 tokens is kept", "Sampling")
     first.get_by_role("button", name="Draw 1").click()
     lab.wait("explorer.draws", 1000)
     refused = lab.python("explorer.top_p = 0.0; answer = None")
@@ -42,7 +35,7 @@ def test_both_figures_live_both_ways(open_lab):
     first.get_by_label("A beginning of your own").fill("Once upon a")
     first.get_by_role("button", name="Use it").click()
     lab.wait("explorer.prompt", "Once upon a", seconds=60)
-    wait_for_status(page, "Sampling", "1 of 2 048 tokens is kept")
+    wait_for_status(page, "1 of 2 048 tokens is kept", "Sampling")
     first.get_by_role("button", name="Write one token").click()
     lab.wait("len(explorer.written)", 1, seconds=30)
     first.get_by_role("button", name="Reset").click()
@@ -51,9 +44,9 @@ def test_both_figures_live_both_ways(open_lab):
     # BeamTree
     second.get_by_role("button", name="Step", exact=True).click()
     lab.wait("tree.step", 1)
-    wait_for_status(page, "Beam search", "Step 1 of 3: 3 candidates, 2 kept")
+    wait_for_status(page, "Step 1 of 3: 3 candidates, 2 kept", "Beam search")
     lab.python("tree.width = 1; tree.step = 3; answer = None")
-    wait_for_status(page, "Beam search", "it is greedy's")
+    wait_for_status(page, "it is greedy's", "Beam search")
     second.get_by_label("Beam width").fill("3")
     lab.wait("tree.width", 3)
     assert lab.python("tree.width = 99; answer = None") == (

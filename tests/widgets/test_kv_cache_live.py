@@ -1,5 +1,7 @@
 """KVCacheStepper live in a real JupyterLab: the reader's hand reaches Python, and Python the reader's eye."""
 
+from figures import wait_for_status
+
 SETUP = """
 import numpy as np
 from llmlib.widgets import KVCacheStepper
@@ -8,14 +10,6 @@ tokens = ["Pip", " the", " duck", *[f" w{i}" for i in range(10)]]
 memory = np.random.default_rng(0).normal(size=(2, 2, 1, 12, 4))
 figure = KVCacheStepper.of("Pip the duck", tokens, 3, memory, heads=2, context=64, vocab_size=50)
 """
-
-
-def wait_for_status(page, words):
-    page.wait_for_function(
-        """(words) => [...document.querySelectorAll(".bw-status")].every(
-            (status) => status.textContent.replace(/[\\u2068\\u2069]/g, '').includes(words))""",
-        arg=words,
-    )
 
 
 def test_the_figure_lives_both_ways(open_lab):

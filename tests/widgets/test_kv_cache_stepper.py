@@ -1,21 +1,19 @@
 """KVCacheStepper in Python and in JavaScript: what it may be, and its counts against the package's own formulas."""
 
 import base64
-import json
 import random
 import re
-import subprocess
 
 import numpy as np
 import pytest
 import torch
+from figures import in_node
 from traitlets import TraitError
 
 from llmlib.generation import KVCache, prefill_flops, step_flops
 from llmlib.model import ModelConfig
 from llmlib.widgets import KVCacheStepper
 from llmlib.widgets.kv_cache_stepper import LIMITS, MODELS, STEPS, step_counts
-from llmlib.widgets.modules import module_source
 
 TOKENS = ["<s>", "Pip", " the", " d", "uck", *[f" w{i}" for i in range(10)]]
 KEYS = np.array([[[[100.0 * layer + 10 * s + d for d in range(4)] for s in range(14)]] for layer in range(2)])
@@ -149,17 +147,8 @@ def test_the_fallback_and_the_twin_say_what_the_figure_shows_and_hold_no_markup(
 # ------------------------------------------------------------------------------------------- JavaScript against Python
 
 
-def in_node(node, folder, code, data=None):
-    (folder / "data.json").write_text(json.dumps(data), encoding="utf-8")
-    (folder / "run.mjs").write_text(
-        f'import {{ readFileSync }} from "node:fs";\n{module_source("kv_cache_stepper")}\n'
-        f'const data = JSON.parse(readFileSync("data.json", "utf8"));\nlet out;\n{code}\n'
-        "console.log(JSON.stringify(out));\n",
-        encoding="utf-8",
-    )
-    done = subprocess.run([node, "run.mjs"], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def in_figure(node, folder, code, data=None):
+    return in_node(node, folder, "kv_cache_stepper", code, data)
 
 
 def test_counts_in_javascript_are_pythons(node, tmp_path):
@@ -171,7 +160,7 @@ def test_counts_in_javascript_are_pythons(node, tmp_path):
     code = (
         "out = data.map(({ sizes, prompt, step, batch, bits }) => countsOf({ ...sizes, batch, bits }, prompt, step));"
     )
-    for case, counts in zip(cases, in_node(node, tmp_path, code, cases), strict=True):
+    for case, counts in zip(cases, in_figure(node, tmp_path, code, cases), strict=True):
         expected = step_counts(**case)
         assert counts.keys() == expected.keys()
         for name, value in expected.items():
@@ -179,7 +168,7 @@ def test_counts_in_javascript_are_pythons(node, tmp_path):
 
 
 def test_models_limits_and_steps_are_the_same_in_both(node, tmp_path):
-    assert in_node(node, tmp_path, "out = [MODELS, LIMITS, STEPS, BITS];") == [MODELS, LIMITS, STEPS, [4, 8, 16, 32]]
+    assert in_figure(node, tmp_path, "out = [MODELS, LIMITS, STEPS, BITS];") == [MODELS, LIMITS, STEPS, [4, 8, 16, 32]]
 
 
 def test_a_prompt_is_cut_into_the_same_tokens(node, tmp_path):
@@ -189,7 +178,7 @@ def test_a_prompt_is_cut_into_the_same_tokens(node, tmp_path):
     prompts = [prompt for prompt in prompts if prompt.strip()] + ["Pip the duck"]
     recording = recorded().recording
     code = "out = data[0].map((p) => { const t = tokensOfText(p, data[1]); return [t.tokens, t.n, t.real]; });"
-    for prompt, (tokens, n, real) in zip(prompts, in_node(node, tmp_path, code, [prompts, recording]), strict=True):
+    for prompt, (tokens, n, real) in zip(prompts, in_figure(node, tmp_path, code, [prompts, recording]), strict=True):
         figure = recorded(prompt=prompt)
         assert (tokens[:n], len(tokens), real) == (figure.tokens, n + STEPS, prompt == "Pip the duck")
         assert real or "".join(tokens[:n]) == prompt
@@ -200,18 +189,18 @@ def test_whatever_an_address_says_the_sizes_are_sound(node, tmp_path):
     anything = [0, -3, 1e9, 2.6, "12", "x", None, [3], {}, 7, 64, 1e-9]
     names = [*LIMITS, "bits"]
     cases = [{name: rng.choice(anything) for name in names} for _ in range(300)] + [{}]
-    for sizes in in_node(node, tmp_path, "out = data.map(settled);", cases):
+    for sizes in in_figure(node, tmp_path, "out = data.map(settled);", cases):
         KVCacheStepper(step=1, **sizes)  # which refuses what is not sound
 
 
 def test_recorded_numbers_come_back(node, tmp_path):
     keys = recorded().recording["keys"]
     expected = np.frombuffer(base64.b64decode(keys), np.int8).tolist()
-    assert in_node(node, tmp_path, "out = Array.from(signedBytes(data));", keys) == expected
+    assert in_figure(node, tmp_path, "out = Array.from(signedBytes(data));", keys) == expected
 
 
 def test_stand_ins_are_numbers_between_minus_one_and_one_and_differ(node, tmp_path):
     code = "out = []; for (let i = 0; i < 2000; i += 1) out.push(standIn(i % 2, i % 7, i % 97, i % 31));"
-    values = in_node(node, tmp_path, code)
+    values = in_figure(node, tmp_path, code)
     assert all(-1 <= value < 1 for value in values)
     assert len(set(values)) > 1900

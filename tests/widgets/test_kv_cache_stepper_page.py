@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from figures import axe_faults, left_behind, press, settle, small_targets, status, tab_stops
 
 from llmlib.widgets import KVCacheStepper
 from llmlib.widgets.kv_cache_stepper import MODELS
@@ -16,19 +17,6 @@ def stepper(**state) -> KVCacheStepper:
     memory = np.random.default_rng(0).normal(size=(2, 3, 2, 13, 8))
     sizes = {"heads": 4, "context": 256, "vocab_size": 100}
     return KVCacheStepper.of("Pip the duck", TOKENS, 4, memory, **sizes | state)
-
-
-def settle(page):
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-
-def status(page, figure="#fig-kv-cache-stepper"):
-    settle(page)
-    return re.sub(r"[\u2068\u2069]", "", page.locator(f"{figure} .bw-status").inner_text()).replace("\u2009", " ")
-
-
-def press(page, name, figure="#fig-kv-cache-stepper"):
-    page.locator(figure).get_by_role("button", name=name, exact=True).click()
 
 
 def cells(page, title, kind):
@@ -124,6 +112,7 @@ def test_a_prompt_of_ones_own_is_cut_at_white_space_and_goes_on_with_stand_ins(o
     assert "only “·?1” is read" in status(page)
     assert "no model runs in this figure" in page.locator(".bw-panel").first.inner_text()
     page.get_by_label("Prompt").fill("")
+    settle(page)
     assert page.get_by_label("Prompt").get_attribute("aria-invalid") == "true"
     assert status(page).startswith("Nothing has been read")
     long = " ".join(["word"] * 40)
@@ -135,14 +124,7 @@ def test_a_prompt_of_ones_own_is_cut_at_white_space_and_goes_on_with_stand_ins(o
 
 def test_everything_by_keyboard_alone(open_page):
     page = open_page(stepper(), height=900)
-    seen = []
-    for _ in range(20):
-        page.keyboard.press("Tab")
-        seen.append(
-            page.evaluate("""(({ ariaLabel, textContent }, label) => ariaLabel ?? label?.textContent ?? textContent)(
-            document.activeElement, document.activeElement.closest("label"))""")
-        )
-        assert page.evaluate("getComputedStyle(document.activeElement).outlineWidth") == "3px", seen[-1]
+    seen = tab_stops(page, 20)
     every = ["Prompt", "Model", "Layers", "Query heads", "Key–value heads", "Head width", "Context", "Bits", "Texts"]
     every += ["Layer shown", "Back", "Step", "Play", "Reset", "A cache of keys", "Rows of", "Counted", "As a table"]
     assert [want for want in every if not any(name.startswith(want) for name in seen)] == []
@@ -218,11 +200,7 @@ def test_at_360_px_the_page_does_not_scroll_sideways(open_page):
         page.get_by_role("button", name="Step").tap()
         settle(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    small = page.evaluate(
-        """[...document.querySelectorAll(".bw :is(button, select, input, summary)")]
-        .filter((e) => e.getBoundingClientRect().height < 39.5).map((e) => e.outerHTML)"""
-    )
-    assert small == []
+    assert small_targets(page) == []
     assert page.evaluate("document.getAnimations().length") == 0
 
 
@@ -230,32 +208,12 @@ def test_at_360_px_the_page_does_not_scroll_sideways(open_page):
 def test_axe_finds_no_fault(open_page, axe, theme):
     page = open_page(stepper(step=3), theme=theme, width=760, height=2500)
     page.get_by_text("As a table").click()
-    page.evaluate(axe)
     for _ in range(2):  # decoding, and before anything is read
-        settle(page)
-        found = page.evaluate(
-            "axe.run().then((r) => r.violations.map((v) => [v.id, v.nodes.map((n) => n.html + n.failureSummary)]))"
-        )
-        assert found == []
+        assert axe_faults(page, axe) == []
         page.get_by_label("Prompt").fill("another")
 
 
 def test_the_clean_up_leaves_nothing_behind(open_page):
     page = open_page(stepper())
-    left = page.evaluate("""async () => {
-        const url = URL.createObjectURL(new Blob([window.bookWidgets.kv_cache_stepper], { type: "text/javascript" }));
-        const { default: module } = await import(url);
-        const state = JSON.parse(document.querySelector('script[type="application/json"]').textContent);
-        let listeners = 0;
-        const model = { get: (key) => state[key], set: (key, value) => (state[key] = value), save_changes() {},
-            on: () => (listeners += 1), off: () => (listeners -= 1) };
-        const el = document.createElement("div");
-        document.body.append(el);
-        const ends = [module.render({ model, el }), module.render({ model, el })];
-        const during = [listeners > 0, el.children.length];
-        el.querySelectorAll(".bw-steps button")[2].click();  // playing
-        for (const end of ends) end();
-        await new Promise((done) => setTimeout(done, 1700));
-        return [during, listeners, el.children.length, state.step];
-    }""")
+    left = left_behind(page, "step")
     assert left == [[True, 2], 0, 0, 0]

@@ -1,26 +1,19 @@
 """MatrixSplit in Python and in JavaScript: the same entries, bytes and sentences; the truth is the product itself."""
 
-import json
 import random
 import re
-import subprocess
 
 import numpy as np
 import pytest
+from figures import in_node
 from traitlets import TraitError
 
 from llmlib.widgets import MatrixSplit
 from llmlib.widgets.matrix_split import matrix, mismatch, split_steps
-from llmlib.widgets.modules import module_source
 
 
-def run(node, folder, code, data):
-    script = folder / "run.mjs"
-    given = f"const data = {json.dumps(data)};\nlet out;"
-    script.write_text(f"{module_source('matrix_parts')}\n{given}\n{code}\nconsole.log(JSON.stringify(out));", "utf-8")
-    done = subprocess.run([node, script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def run(node, folder, code, data=None):
+    return in_node(node, folder, "matrix_parts", code, data)
 
 
 def products(n=400):
@@ -30,8 +23,8 @@ def products(n=400):
         B, C, F = (dice.randint(1, 6) for _ in range(3))
         cut = dice.choice([k for k in range(1, 7) if k % devices == 0] or [devices])
         C, F = (C, cut) if split == "columns" else (cut, F)
-        entries = lambda rows, columns: [[dice.randint(-9, 9) for _ in range(columns)] for _ in range(rows)]  # noqa: E731
-        yield entries(B, C), entries(C, F), split, devices, dice.choice([2, 4])
+        x, w = ([[dice.randint(-9, 9) for _ in range(n)] for _ in range(m)] for m, n in ((B, C), (C, F)))
+        yield x, w, split, devices, dice.choice([2, 4])
 
 
 def test_every_device_ends_with_the_product_and_has_sent_what_the_ring_costs():

@@ -1,17 +1,9 @@
 """MatrixSplit in a static page, in a real browser: cut, compute, communicate, with the reader's own numbers."""
 
 import pytest
+from figures import axe_faults, left_behind, settle, small_targets, status, tab_stops
 
 from llmlib.widgets import MatrixSplit
-
-
-def settle(page):
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-
-def status(page, figure="#fig-matrix-split"):
-    settle(page)
-    return page.locator(f"{figure} .bw-status").inner_text()
 
 
 def entries(page, device, kind):
@@ -91,14 +83,7 @@ def test_numbers_of_the_readers_own_and_wrong_ones(open_page):
 
 def test_everything_by_keyboard_alone(open_page):
     page = open_page(MatrixSplit())
-    seen = []
-    for _ in range(13):
-        page.keyboard.press("Tab")
-        seen.append(
-            page.evaluate("""(({ ariaLabel, textContent }, label) => ariaLabel ?? label?.textContent ?? textContent)(
-            document.activeElement, document.activeElement.closest("label"))""")
-        )
-        assert page.evaluate("getComputedStyle(document.activeElement).outlineWidth") == "3px", seen[-1]
+    seen = tab_stops(page, 13)
     every = ["Cut W by", "Devices", "A number", "X:", "W:", "Back", "Step", "Play", "Reset", "The whole", "As a table"]
     assert [want for want in every if not any(name.startswith(want) for name in seen)] == []
     page.locator(".bw-picture").first.focus()
@@ -126,25 +111,16 @@ def test_at_360_px_the_page_does_not_scroll_sideways(open_page):
     page.get_by_text("As a table").tap()
     settle(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    small = page.evaluate(
-        """[...document.querySelectorAll(".bw :is(button, select, input, summary)")]
-        .filter((e) => e.getBoundingClientRect().height < 39.5).map((e) => e.outerHTML)"""
-    )
-    assert small == []
+    assert small_targets(page) == []
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_no_fault(open_page, axe, theme):
     page = open_page(MatrixSplit(split="rows", step=3), theme=theme, width=760, height=2000)
     page.get_by_text("As a table").click()
-    page.evaluate(axe)
     for devices in ("2", "3"):  # a picture, and a problem
         page.get_by_role("slider", name="Devices").fill(devices)
-        settle(page)
-        found = page.evaluate(
-            "axe.run().then((r) => r.violations.map((v) => [v.id, v.nodes.map((n) => n.html + n.failureSummary)]))"
-        )
-        assert found == []
+        assert axe_faults(page, axe) == []
 
 
 def test_two_figures_are_independent_and_the_clean_up_leaves_nothing(open_page):
@@ -153,18 +129,5 @@ def test_two_figures_are_independent_and_the_clean_up_leaves_nothing(open_page):
     page.locator("#fig-matrix-split").get_by_role("button", name="Step", exact=True).click()
     assert status(page).startswith("Step 1 of 3")
     assert status(page, "#fig-second").startswith("Step 0 of 4")
-    left = page.evaluate("""async () => {
-        const url = URL.createObjectURL(new Blob([window.bookWidgets.matrix_split], { type: "text/javascript" }));
-        const { default: module } = await import(url);
-        const state = JSON.parse(document.querySelector('script[type="application/json"]').textContent);
-        let listeners = 0;
-        const model = { get: (key) => state[key], set: (key, value) => (state[key] = value), save_changes() {},
-            on: () => (listeners += 1), off: () => (listeners -= 1) };
-        const el = document.createElement("div");
-        document.body.append(el);
-        const ends = [module.render({ model, el }), module.render({ model, el })];
-        const during = [listeners > 0, el.children.length];
-        for (const end of ends) end();
-        return [during, listeners, el.children.length];
-    }""")
-    assert left == [[True, 2], 0, 0]
+    left = left_behind(page, "step", None)
+    assert left == [[True, 2], 0, 0, 0]

@@ -1,29 +1,20 @@
 """PipelineBubble in Python and in JavaScript: the same orders and times in both, and what is refused."""
 
-import json
 import random
 import re
-import subprocess
 
 import pytest
+from figures import in_node
 from traitlets import TraitError
 
 from llmlib.parallel.schedules import SCHEDULES, Action, Span, interleaved, one_f_one_b, timeline
 from llmlib.widgets import PipelineBubble
-from llmlib.widgets.modules import module_source
 
 GRID = [(p, m) for p in range(1, 17) for m in range(1, 65)]
 
 
 def run(node, folder, code, data=None):
-    script = folder / "run.mjs"
-    given = f"const data = {json.dumps(data)};\nlet out;"
-    script.write_text(
-        f"{module_source('pipeline_schedules')}\n{given}\n{code}\nconsole.log(JSON.stringify(out));", "utf-8"
-    )
-    done = subprocess.run([node, script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return in_node(node, folder, "pipeline_schedules", code, data)
 
 
 def test_javascript_and_python_agree_on_the_whole_grid(node, tmp_path):

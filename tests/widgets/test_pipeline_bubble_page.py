@@ -1,18 +1,10 @@
 """PipelineBubble in a static page, in a real browser: schedules, sizes, what an action is, in every look."""
 
 import pytest
+from figures import axe_faults, left_behind, settle, small_targets, status, tab_stops
 
 from llmlib.parallel.schedules import one_f_one_b, timeline
 from llmlib.widgets import PipelineBubble
-
-
-def settle(page):
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-
-def status(page, figure="#fig-pipeline-bubble"):
-    settle(page)
-    return page.locator(f"{figure} .bw-status").inner_text()
 
 
 def slide(page, label, value):
@@ -123,14 +115,7 @@ def test_a_record_is_laid_beneath_the_prediction(open_page):
 
 def test_everything_by_keyboard_alone(open_page):
     page = open_page(PipelineBubble(other="1f1b"))
-    seen = []
-    for _ in range(17):
-        page.keyboard.press("Tab")
-        seen.append(
-            page.evaluate("""(({ ariaLabel, textContent }, label) => ariaLabel ?? label?.textContent ?? textContent)(
-            document.activeElement, document.activeElement.closest("label"))""")
-        )
-        assert page.evaluate("getComputedStyle(document.activeElement).outlineWidth") == "3px", seen[-1]
+    seen = tab_stops(page, 17)
     every = ["Schedule", "Compare", "Stages", "Micro-batches", "Backward", "Communication", "Back", "Step", "Play",
              "Reset", "Time passed", "GPipe, a row", "1F1B, a row", "In numbers", "As a table"]  # fmt: skip
     assert [want for want in every if not any(name.startswith(want) for name in seen)] == []
@@ -174,11 +159,7 @@ def test_at_360_px_the_page_does_not_scroll_sideways(open_page, sizes):
     page.get_by_text("As a table").tap()
     settle(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    small = page.evaluate(
-        """[...document.querySelectorAll(".bw :is(button, select, input, summary)")]
-        .filter((e) => e.getBoundingClientRect().height < 39.5).map((e) => e.outerHTML)"""
-    )
-    assert small == []
+    assert small_targets(page) == []
     page.locator(".bw-gantt").first.tap(position={"x": 30, "y": 12})
     settle(page)
     assert "stage 0, F" in page.locator(".bw-readout").inner_text()
@@ -190,12 +171,7 @@ def test_axe_finds_no_fault(open_page, axe, theme):
         PipelineBubble(schedule="zb-h1", other="gpipe", cursor=[0, 1, 2]), theme=theme, width=760, height=2500
     )
     page.get_by_text("As a table").click()
-    settle(page)
-    page.evaluate(axe)
-    found = page.evaluate(
-        "axe.run().then((r) => r.violations.map((v) => [v.id, v.nodes.map((n) => n.html + n.failureSummary)]))"
-    )
-    assert found == []
+    assert axe_faults(page, axe) == []
 
 
 def test_two_figures_are_independent_and_the_clean_up_leaves_nothing(open_page):
@@ -204,22 +180,7 @@ def test_two_figures_are_independent_and_the_clean_up_leaves_nothing(open_page):
     page.locator("#fig-pipeline-bubble").get_by_label("Schedule").select_option("1f1b")
     assert status(page).startswith("1F1B")
     assert status(page, "#fig-second").startswith("GPipe, 2 stages")
-    left = page.evaluate("""async () => {
-        const url = URL.createObjectURL(new Blob([window.bookWidgets.pipeline_bubble], { type: "text/javascript" }));
-        const { default: module } = await import(url);
-        const state = JSON.parse(document.querySelector('script[type="application/json"]').textContent);
-        let listeners = 0;
-        const model = { get: (key) => state[key], set: (key, value) => (state[key] = value), save_changes() {},
-            on: () => (listeners += 1), off: () => (listeners -= 1) };
-        const el = document.createElement("div");
-        document.body.append(el);
-        const ends = [module.render({ model, el }), module.render({ model, el })];
-        const during = [listeners > 0, el.children.length];
-        el.querySelectorAll(".bw-steps button")[2].click();  // playing
-        for (const end of ends) end();
-        await new Promise((done) => setTimeout(done, 400));
-        return [during, listeners, el.children.length, state.step];
-    }""")
+    left = left_behind(page, "step")
     assert left == [[True, 2], 0, 0, 0]
 
 

@@ -2,6 +2,8 @@
 
 import re
 
+from figures import wait_for_status
+
 SETUP = """
 from llmlib.widgets import AttentionView, TrainingReplay
 
@@ -29,14 +31,6 @@ view = AttentionView.of(*attend("The cat sat"), compute=attend)
 """
 
 
-def wait_for_status(page, view, words):
-    page.wait_for_function(
-        """([view, words]) => [...document.querySelectorAll(`figure[aria-label^="${view}"] .bw-status`)].every(
-            (status) => status.textContent.replace(/[\\u2068\\u2069]/g, '').includes(words))""",
-        arg=[view, words],
-    )
-
-
 def test_both_figures_live_both_ways(open_lab):
     lab = open_lab(SETUP, "replay", "view", "replay")
     page = lab.page
@@ -44,12 +38,12 @@ def test_both_figures_live_both_ways(open_lab):
     first = page.locator(".bw").nth(0)
 
     # TrainingReplay: the reader's hand -> Python, and to the other view
-    wait_for_status(page, "Training", "What follows “Once upon”?")
+    wait_for_status(page, "What follows “Once upon”?", "Training")
     first.get_by_label("Your guess").fill("a")
     lab.wait("replay.guess", "a")
     first.get_by_role("button", name="Reveal").click()
     lab.wait("(replay.revealed, replay.guesses)", [True, [[0, 1, "a"]]])
-    wait_for_status(page, "Training", "The true token is “·a”: probability 0.75")
+    wait_for_status(page, "The true token is “·a”: probability 0.75", "Training")
     first.locator(".bw-picture").focus()
     page.keyboard.press("ArrowLeft")
     lab.wait("(replay.moment, replay.prediction['actual'])", [1, 0.5])
@@ -57,11 +51,11 @@ def test_both_figures_live_both_ways(open_lab):
     lab.wait("(replay.prompt, replay.position, replay.revealed)", [1, 0, False])
     # Python -> the reader's eye
     lab.python("replay.prompt = 0; replay.position = 2; replay.moment = 0; replay.revealed = True; answer = None")
-    wait_for_status(page, "Training", "Step 1, 8 tokens seen")
-    wait_for_status(page, "Training", "The true token is “·time”: probability 0.25")
+    wait_for_status(page, "Step 1, 8 tokens seen", "Training")
+    wait_for_status(page, "The true token is “·time”: probability 0.25", "Training")
     lab.python("replay.moment = 2; replay.run = own; answer = None")
     lab.wait("(replay.moment, replay.position, replay.revealed, replay.guesses)", [1, 2, False, []])
-    wait_for_status(page, "Training", "Step 7, 56 tokens seen: loss 1.75 nats")
+    wait_for_status(page, "Step 7, 56 tokens seen: loss 1.75 nats", "Training")
     assert first.get_by_label("Prompt").locator("option").count() == 1
     first.get_by_role("button", name="Back").click()
     lab.wait("replay.moment", 0)
@@ -72,25 +66,25 @@ def test_both_figures_live_both_ways(open_lab):
 
     # AttentionView
     attention = page.locator(".bw").nth(1)
-    wait_for_status(page, "Attention", "“sat”, token 2, looks at “The” (0.33)")
+    wait_for_status(page, "“sat”, token 2, looks at “The” (0.33)", "Attention")
     attention.locator(".bw-picture").focus()
     page.keyboard.press("ArrowLeft")
     lab.wait("view.query", 1)
     attention.get_by_label("A sentence of your own").fill("one two three four")
     page.keyboard.press("Enter")
-    wait_for_status(page, "Attention", "“four”, token 3, looks at “one” (0.25)")
+    wait_for_status(page, "“four”, token 3, looks at “one” (0.25)", "Attention")
     lab.wait("(view.sentence, view.text, view.query)", ["one two three four", 1, 3])
     attention.get_by_label("A sentence of your own").fill("né")
     attention.get_by_role("button", name="Look into it").click()
     attention.get_by_role("alert").get_by_text("This sentence cannot be shown: Only ASCII, please.").wait_for()
     attention.get_by_label("A sentence of your own").fill("fine")
     page.keyboard.press("Enter")
-    wait_for_status(page, "Attention", "Layer 0, head 0: “fine”, token 0")
+    wait_for_status(page, "Layer 0, head 0: “fine”, token 0", "Attention")
     assert attention.get_by_role("alert").count() == 0
     attention.get_by_role("button", name="Reset").click()
     lab.wait("(view.text, view.query)", [0, 2])
     lab.python("view.query = 0; answer = None")
-    wait_for_status(page, "Attention", "“The”, token 0, looks at itself (1.00)")
+    wait_for_status(page, "“The”, token 0, looks at itself (1.00)", "Attention")
 
     assert page.evaluate("[...document.querySelectorAll('.bw')].every((e) => e.scrollWidth <= e.clientWidth)")
     texts = page.locator(".bw-status").all_inner_texts()

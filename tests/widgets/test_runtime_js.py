@@ -1,6 +1,5 @@
 """The model twice, in torch and in JavaScript: the same weights and texts, and logits, choices and ids that agree."""
 
-import importlib.util
 import json
 import random
 import subprocess
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_bpe_merges_js import make_text
 
 from llmlib import checkpoints
 from llmlib.corpus import stories
@@ -17,11 +17,6 @@ from llmlib.model import ModelConfig, Transformer
 from llmlib.tokenizer import Tokenizer
 from llmlib.widgets import page_model
 from llmlib.widgets.modules import module_source
-
-spec = importlib.util.spec_from_file_location("bpe_texts", Path(__file__).parent / "test_bpe_merges_js.py")
-bpe_texts = importlib.util.module_from_spec(spec)  # for its texts of every kind
-spec.loader.exec_module(bpe_texts)
-make_text = bpe_texts.make_text
 
 POSITIONS = 10_000
 # Both sides compute in float32 from the very same numbers and differ in the order of their sums alone. A logit is at
@@ -49,11 +44,6 @@ def run(node: str, folder: Path, code: str, job: object, module: str = "engine")
     done = subprocess.run([node, "run.mjs"], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads((folder / "answer.json").read_text("utf-8"))
-
-
-@pytest.fixture(scope="module")
-def story_model():
-    return checkpoints.load()
 
 
 @pytest.fixture(scope="module")

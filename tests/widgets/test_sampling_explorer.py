@@ -1,11 +1,10 @@
 """SamplingExplorer in Python and in JavaScript: what is refused, and the same steps from logits to tokens in both."""
 
-import importlib.util
 import json
 import math
 import re
-from pathlib import Path
 
+import figures
 import pytest
 import torch
 from scipy.stats import chisquare
@@ -13,10 +12,6 @@ from traitlets import TraitError
 
 from llmlib.decoding import Sampling
 from llmlib.widgets import SamplingExplorer, sampling_record
-
-spec = importlib.util.spec_from_file_location("beam_tests", Path(__file__).parent / "test_beam_tree.py")
-beam_tests = importlib.util.module_from_spec(spec)  # for its way to run a figure's module
-spec.loader.exec_module(beam_tests)
 
 RECORD = {"prompt": "", "ids": [], "logits": [1.0, 0.0], "tokens": {}}
 NAMES = ["<end>", " owl", " fox", " sang"]
@@ -73,7 +68,7 @@ def test_the_twin_holds_no_markup_of_the_data():
 
 
 def in_node(node, folder, code, data=None):
-    return beam_tests.in_node(node, folder, code, data, "sampling_explorer")
+    return figures.in_node(node, folder, "sampling_explorer", code, data)
 
 
 def generated(n: int) -> list[dict]:
@@ -149,7 +144,7 @@ def test_draws_follow_the_probabilities_and_a_seed_repeats_them(node, tmp_path):
     p = torch.tensor([0.0, 1.0, 2.0, -1.0, -math.inf]).softmax(dim=0).tolist()
     code = """const p = Float64Array.from(data);
     out = [1, 2, 3, 1].map((seed) => Array.from(drawCounts(p, 20000, randomFrom(seed))));
-    out.push(Array.from({ length: 20000 }, (_, i) => drawToken(p, luckAt(i % 7, i))));
+    out.push(Array.from({ length: 20000 }, (_, i) => drawIndex(p, luckAt(i % 7, i))));
     out.push(greatestGap(out[0], p, 20000));"""
     *counts, again, written, gap = in_node(node, tmp_path, code, p)
     assert again == counts[0] != counts[1]

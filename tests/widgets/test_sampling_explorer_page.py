@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from figures import axe_faults, left_behind, press, settle, small_targets, status, tab_stops
 
 from llmlib import checkpoints, decoding
 from llmlib.widgets import BeamTree, SamplingExplorer, beam_record, sampling_record
@@ -15,19 +16,6 @@ P = [0.1, 0.2, 0.6, 0.1]
 
 def explorer(names=NAMES, prompt="The", **state) -> SamplingExplorer:
     return SamplingExplorer([sampling_record([0, 1], torch.tensor(P).log() + 5, names, prompt)], **state)
-
-
-def settle(page):
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-
-def status(page, figure="#fig-sampling-explorer"):
-    settle(page)
-    return re.sub(r"[\u2068\u2069]", "", page.locator(f"{figure} .bw-status").inner_text()).replace("\u2009", " ")
-
-
-def press(page, name, figure="#fig-sampling-explorer"):
-    page.locator(figure).get_by_role("button", name=name, exact=True).click()
 
 
 def rows(page):
@@ -69,14 +57,7 @@ def test_settings_keep_renormalise_and_draw(open_page, over):
 
 def test_everything_by_keyboard_alone(open_page):
     page = open_page(explorer())
-    seen = []
-    for _ in range(20):
-        page.keyboard.press("Tab")
-        seen.append(
-            page.evaluate("""(({ ariaLabel, textContent }, label) => ariaLabel ?? label?.textContent ?? textContent)(
-            document.activeElement, document.activeElement.closest("label"))""")
-        )
-        assert page.evaluate("getComputedStyle(document.activeElement).outlineWidth") == "3px", seen[-1]
+    seen = tab_stops(page, 20)
     every = ["After", "Temperature", "Top-k", "Top-p", "Min-p", "Repetition", "Draw", "Write one", "Write on",
              "Take one", "Reset", "A beginning", "Use it", "As a table"]  # fmt: skip
     assert [want for want in every if not any(name.startswith(want) for name in seen)] == []
@@ -118,23 +99,14 @@ def test_at_360_px_the_page_does_not_scroll_sideways(open_page):
     page.get_by_text("As a table").tap()
     settle(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    small = page.evaluate(
-        """() => [...document.querySelectorAll('.bw :is(button, select, input, summary)')]
-        .filter((e) => e.getBoundingClientRect().height < 39.5).map((e) => e.outerHTML)"""
-    )
-    assert small == []
+    assert small_targets(page) == []
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_no_fault(open_page, axe, theme):
     page = open_page(explorer(top_p=0.75, draws=1000), theme=theme, width=760, height=2200)
     page.get_by_text("As a table").click()
-    page.evaluate(axe)
-    settle(page)
-    found = page.evaluate(
-        "axe.run().then((r) => r.violations.map((v) => [v.id, v.nodes.map((n) => n.html + n.failureSummary)]))"
-    )
-    assert found == []
+    assert axe_faults(page, axe) == []
 
 
 def test_where_there_are_no_workers_it_says_so_and_goes_on(open_page):
@@ -205,20 +177,5 @@ def test_the_books_model_writes_on_in_the_page_as_torch_would(open_page):
 
 def test_the_clean_up_leaves_nothing_behind(open_page):
     page = open_page(explorer())
-    left = page.evaluate("""async () => {
-        const url = URL.createObjectURL(new Blob([window.bookWidgets.sampling_explorer], { type: "text/javascript" }));
-        const { default: module } = await import(url);
-        const state = JSON.parse(document.querySelector('script[type="application/json"]').textContent);
-        let listeners = 0;
-        const model = { get: (key) => state[key], set: (key, value) => (state[key] = value), save_changes() {},
-            on: () => (listeners += 1), off: () => (listeners -= 1) };
-        const el = document.createElement("div");
-        document.body.append(el);
-        const ends = [module.render({ model, el }), module.render({ model, el })];
-        const during = [listeners > 0, el.children.length];
-        [...el.querySelectorAll("button")].find((button) => button.textContent === "Write on").click();
-        for (const end of ends) end();
-        await new Promise((done) => setTimeout(done, 1400));
-        return [during, listeners, el.children.length, state.written];
-    }""")
+    left = left_behind(page, "written", "Write on")
     assert left == [[True, 2], 0, 0, []]

@@ -1,16 +1,12 @@
 """ComputeBudget live in a real JupyterLab: both ways, with a law of the reader's own."""
 
+from figures import wait_for_status
+
 SETUP = """
 from llmlib.scaling import LossLaw
 from llmlib.widgets import ComputeBudget
 budget = ComputeBudget(LossLaw(0.5, 30.0, 200.0, 0.3, 0.4), [[1e4, 1e6], [1e5, 3e6]], 2e9, log_flops=23.75)
 """
-
-
-def wait_for_status(page, words):
-    page.wait_for_function(
-        "(words) => [...document.querySelectorAll('.bw-status')].every((e) => e.textContent.includes(words))", arg=words
-    )
 
 
 def test_a_budget_lives_both_ways(open_lab):

@@ -6,15 +6,14 @@ import json
 import math
 import random
 import re
-import subprocess
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from figures import in_node
 from traitlets import TraitError
 
 from llmlib.widgets import TrainingReplay
-from llmlib.widgets.modules import module_source
 from llmlib.widgets.training_replay import surprise, tail
 
 PROMPTS = ["Once| upon| a| dr|agon|.", "Tom| has| a| kite|\n|."]
@@ -191,18 +190,8 @@ def test_the_fallback_says_what_the_figure_shows():
 # ------------------------------------------------------------------------------------------- JavaScript against Python
 
 
-def in_node(node, folder, code, data=None, module="training_replay"):
-    """Run JavaScript after a figure's module; `data` comes in, `out` goes back."""
-    (folder / "data.json").write_text(json.dumps(data), encoding="utf-8")
-    (folder / "run.mjs").write_text(
-        f'import {{ readFileSync }} from "node:fs";\n{module_source(module)}\n'
-        f'const data = JSON.parse(readFileSync("data.json", "utf8"));\nlet out;\n{code}\n'
-        "console.log(JSON.stringify(out));\n",
-        encoding="utf-8",
-    )
-    done = subprocess.run([node, "run.mjs"], cwd=folder, capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def in_figure(node, folder, code, data=None, module="training_replay"):
+    return in_node(node, folder, module, code, data)
 
 
 def test_surprise_and_tail_are_those_of_python(node, tmp_path):
@@ -213,7 +202,7 @@ def test_surprise_and_tail_are_those_of_python(node, tmp_path):
         total = sum(weights) * rng.choice([1, 1.5, 0.995])
         tops.append([[f"t{i}", w / total] for i, w in enumerate(weights)])
     code = "out = data.map((top) => [top.map(([, p]) => [surprise(p), bits(surprise(p))]), tail(top)]);"
-    for top, (surprises, left) in zip(tops, in_node(node, tmp_path, code, tops), strict=True):
+    for top, (surprises, left) in zip(tops, in_figure(node, tmp_path, code, tops), strict=True):
         assert left == pytest.approx(tail(top), abs=1e-15)  # another order of summation
         for (_, p), (nats, in_bits) in zip(top, surprises, strict=True):
             assert nats == pytest.approx(surprise(p), rel=1e-14)
@@ -228,7 +217,7 @@ def test_rows_of_a_distribution_sum_to_one_and_hold_the_truth_once(node, tmp_pat
         const true_ = rows.filter(({ truth }) => truth).map(({ p }) => p);
         return [rows.reduce((sum, { p }) => sum + p, tail), true_, place.actual, rows.length, place.top.length];
       }))));"""
-    seen = in_node(node, tmp_path, code, runs)
+    seen = in_figure(node, tmp_path, code, runs)
     assert len(seen) == 24 * 4 * 12
     extra = 0
     for total, true, actual, n, listed in seen:
@@ -242,7 +231,7 @@ def test_rows_of_a_distribution_sum_to_one_and_hold_the_truth_once(node, tmp_pat
 def test_two_tokens_of_one_text_are_told_apart_by_their_probability(node, tmp_path):
     prediction = {"top": [["\ufffd", 0.5], ["\ufffd", 0.3]], "actual": 0.3}
     code = "out = predictionRows(data, '\\ufffd').rows.map(({ truth }) => truth);"
-    assert in_node(node, tmp_path, code, prediction) == [False, True]
+    assert in_figure(node, tmp_path, code, prediction) == [False, True]
 
 
 RIGHT = [("time", ["a", " time"], 0), (" time", ["a", " time"], 0), ("Time ", ["a", " time"], 0),
@@ -254,14 +243,14 @@ WRONG = [("tim", ["a", " time"], 0), ("", ["a", " time"], 0), ("", ["a", "\n"], 
 
 
 def test_what_counts_as_right(node, tmp_path):
-    seen = in_node(node, tmp_path, "out = data.map((guess) => isRight(...guess));", RIGHT + WRONG)
+    seen = in_figure(node, tmp_path, "out = data.map((guess) => isRight(...guess));", RIGHT + WRONG)
     assert [case for case, right in zip(RIGHT + WRONG, seen, strict=True) if right] == RIGHT
 
 
 def test_the_tally_is_what_one_counts_by_hand(node, tmp_path):
     run = TrainingReplay(make_run(5, n_moments=3)).run
     guesses = [[0, 0, " upon"], [0, 2, "dragon"], [1, 1, "no"], [1, 3, "\n"]]
-    seen = in_node(node, tmp_path, "out = data[0].moments.map((_, m) => tally(data[0], data[1], m));", [run, guesses])
+    seen = in_figure(node, tmp_path, "out = data[0].moments.map((_, m) => tally(data[0], data[1], m));", [run, guesses])
     for moment, counted in zip(run["moments"], seen, strict=True):
         places = [(moment["predictions"][p][t], run["prompts"][p]["tokens"][t + 1]) for p, t, _ in guesses]
         assert (counted["n"], counted["reader"]) == (4, 3)
@@ -275,13 +264,13 @@ def test_the_tally_is_what_one_counts_by_hand(node, tmp_path):
         "moments": [{"predictions": [[{"top": top[r], "actual": 0.5} for r in pair]]} for pair in right],
     }
     guesses = [[[0, 0, first], [0, 1, second]] for first, second in ("bx", "bb", "xx")]
-    assert in_node(node, tmp_path, "out = data[1].map((g) => levelFrom(data[0], g));", [run, guesses]) == [1, 2, 0]
+    assert in_figure(node, tmp_path, "out = data[1].map((g) => levelFrom(data[0], g));", [run, guesses]) == [1, 2, 0]
 
 
 def test_what_the_model_gives_a_guess_or_at_most(node, tmp_path):
     prediction = {"top": [[" red", 0.5], [" The", 0.2], [" the", 0.125]], "actual": 0.03125}
     code = "out = data[0].map((guess) => shareOfGuess(guess, data[1], ['a', ' kite', 's'], 0));"
-    shares = in_node(node, tmp_path, code, [["red", "kites", " the", "THE", "blue"], prediction])
+    shares = in_figure(node, tmp_path, code, [["red", "kites", " the", "THE", "blue"], prediction])
     assert shares == [
         {"p": 0.5, "bound": False},
         {"p": 0.03125, "bound": False},  # the true token begins the word
@@ -295,7 +284,7 @@ def test_choices_hold_the_truth_and_do_not_give_it_away(node, tmp_path):
     run = TrainingReplay(make_run(2)).run
     code = "out = data.prompts.map(({ tokens }, p) => tokens.map((_, t) => choices(data, p, t)));"
     places = set()
-    for prompt, found in zip(run["prompts"], in_node(node, tmp_path, code, run), strict=True):
+    for prompt, found in zip(run["prompts"], in_figure(node, tmp_path, code, run), strict=True):
         for truth, words in zip(prompt["tokens"][1:], found, strict=False):
             assert len(words) == len(set(words)) == 6 or len(words) == 5
             assert words == sorted(words, key=lambda word: (word.strip().lower(), word))
@@ -314,7 +303,7 @@ def test_axes_hold_all_that_is_drawn(node, tmp_path):
         )
     code = """out = data.map(({ values, low: min, high: max, at, log }) =>
       [lossAxis(values), scale({ min, max, log }, 30, 300)(at)]);"""
-    for case, (axis, pixel) in zip(cases, in_node(node, tmp_path, code, cases), strict=True):
+    for case, (axis, pixel) in zip(cases, in_figure(node, tmp_path, code, cases), strict=True):
         assert 0 <= axis["min"] <= min(case["values"])
         assert axis["max"] >= max(case["values"])
         f = math.log if case["log"] else float
@@ -325,5 +314,5 @@ def test_axes_hold_all_that_is_drawn(node, tmp_path):
 def test_any_value_of_an_address_is_a_place(node, tmp_path):
     cases = [(2, 2), (99, 3), (-1, 0), ("1", 1), (None, 0), ("x", 0), (1.4, 1), ([2, 3], 0), ({}, 0), (1e999, 3)]
     code = "out = [...data, Infinity].map((value) => place(value, 4));"
-    seen = in_node(node, tmp_path, code, [value for value, _ in cases[:-1]])
+    seen = in_figure(node, tmp_path, code, [value for value, _ in cases[:-1]])
     assert seen == [place for _, place in cases]

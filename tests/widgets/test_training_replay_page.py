@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from figures import axe_faults, left_behind, press, settle, small_targets, status, tab_stops
 
 from llmlib.widgets import TrainingReplay
 
@@ -36,19 +37,6 @@ def make_run(moments=MOMENTS, prompts=("Once| upon| a| dr|agon|.", "Tom| has|\n|
 
 def replay(**state) -> TrainingReplay:
     return TrainingReplay(make_run(), **{"moment": 3, "position": 2, **state})
-
-
-def settle(page):
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-
-def status(page, figure="#fig-training-replay"):
-    settle(page)
-    return re.sub(r"[\u2068\u2069]", "", page.locator(f"{figure} .bw-status").inner_text()).replace("\u2009", " ")
-
-
-def press(page, name, figure="#fig-training-replay"):
-    page.locator(figure).get_by_role("button", name=name, exact=True).click()
 
 
 def rows(page):
@@ -148,14 +136,7 @@ def test_the_curves_show_both_limits_and_the_moment(open_page):
 
 def test_everything_by_keyboard_alone(open_page):
     page = open_page(replay(moment=0))
-    seen = []
-    for _ in range(18):
-        page.keyboard.press("Tab")
-        seen.append(
-            page.evaluate("""(({ ariaLabel, textContent }, label) => ariaLabel ?? label?.textContent ?? textContent)(
-            document.activeElement, document.activeElement.closest("label"))""")
-        )
-        assert page.evaluate("getComputedStyle(document.activeElement).outlineWidth") == "3px", seen[-1]
+    seen = tab_stops(page, 18)
     every = ["Prompt", "Tokens shown", "Steps on", "Back", "Step", "Play", "Reset", "Moment", "Your guess", "Reveal",
              "Next word", "·dr", "A text it writes", "As a table"]  # fmt: skip
     assert [want for want in every if not any(name.startswith(want) for name in seen)] == []
@@ -265,12 +246,7 @@ def test_at_360_px_the_page_does_not_scroll_sideways(open_page, revealed):
         settle(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
     targets = ".bw :is(button, select, input, summary, .bw-prompt .bw-tile)"
-    small = page.evaluate(
-        """(targets) => [...document.querySelectorAll(targets)]
-        .filter((e) => e.getBoundingClientRect().height < 39.5 && e.type !== 'checkbox').map((e) => e.outerHTML)""",
-        targets,
-    )
-    assert small == []
+    assert small_targets(page, targets) == []
     page.get_by_role("button", name="Step").tap()
     assert status(page).startswith("Step 10,")
     assert page.evaluate("document.getAnimations().length") == 0
@@ -280,32 +256,12 @@ def test_at_360_px_the_page_does_not_scroll_sideways(open_page, revealed):
 def test_axe_finds_no_fault(open_page, axe, theme):
     page = open_page(replay(revealed=True, guess="rival"), theme=theme, width=760, height=2500)
     page.get_by_text("As a table").click()
-    page.evaluate(axe)
     for _ in range(2):  # revealed, and hidden again
-        settle(page)
-        found = page.evaluate(
-            "axe.run().then((r) => r.violations.map((v) => [v.id, v.nodes.map((n) => n.html + n.failureSummary)]))"
-        )
-        assert found == []
+        assert axe_faults(page, axe) == []
         press(page, "Next word")
 
 
 def test_the_clean_up_leaves_nothing_behind(open_page):
     page = open_page(replay(moment=0))
-    left = page.evaluate("""async () => {
-        const url = URL.createObjectURL(new Blob([window.bookWidgets.training_replay], { type: "text/javascript" }));
-        const { default: module } = await import(url);
-        const state = JSON.parse(document.querySelector('script[type="application/json"]').textContent);
-        let listeners = 0;
-        const model = { get: (key) => state[key], set: (key, value) => (state[key] = value), save_changes() {},
-            on: () => (listeners += 1), off: () => (listeners -= 1) };
-        const el = document.createElement("div");
-        document.body.append(el);
-        const ends = [module.render({ model, el }), module.render({ model, el })];
-        const during = [listeners > 0, el.children.length];
-        el.querySelectorAll(".bw-steps button")[2].click();  // playing
-        for (const end of ends) end();
-        await new Promise((done) => setTimeout(done, 1400));
-        return [during, listeners, el.children.length, state.moment];
-    }""")
+    left = left_behind(page, "moment")
     assert left == [[True, 2], 0, 0, 0]

@@ -139,7 +139,9 @@ def train_mesh(task: Task, data: int, tensor: int) -> Run:
         average.finish()
         return mean_over_processes(loss.detach(), replicas)
 
-    gradients = lambda: gathered_weights(model, lambda parameter: parameter.grad)  # noqa: E731
+    def gradients() -> dict[str, Tensor]:
+        return gathered_weights(model, lambda parameter: parameter.grad)
+
     return follow_training(task, model.parameters(), add_gradients, gradients)
 
 

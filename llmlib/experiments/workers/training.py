@@ -35,7 +35,9 @@ def train_tensor(task: Task) -> Run:
         loss.backward()
         return loss.detach()
 
-    gradients = lambda: gathered_weights(model, lambda parameter: parameter.grad)  # noqa: E731
+    def gradients() -> dict[str, Tensor]:
+        return gathered_weights(model, lambda parameter: parameter.grad)
+
     return follow_training(task, model.parameters(), add_gradients, gradients)
 
 
