@@ -80,7 +80,9 @@ CONFIGS = [
 @pytest.mark.parametrize("sizes", CONFIGS)
 @pytest.mark.parametrize("lengths", [[9], [9, 9, 9], [9, 1, 5]])
 @pytest.mark.parametrize("chunk", [1, 4, 256])
-def test_logits_with_the_cache_are_those_without_at_every_step(sizes, lengths, chunk):
+@pytest.mark.parametrize("large", [0, Decoder.LARGE])
+def test_logits_with_the_cache_are_those_without_at_every_step(sizes, lengths, chunk, large, monkeypatch):
+    monkeypatch.setattr(Decoder, "LARGE", large)  # a large model's products are asked for in another way
     model = tiny(**sizes)
     texts = [some_ids(seed, length + 12).tolist() for seed, length in enumerate(lengths)]
     start, padding = pad([text[:length] for text, length in zip(texts, lengths, strict=True)], model.config)

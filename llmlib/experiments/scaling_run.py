@@ -48,7 +48,7 @@ class SweepJob:
     @property
     def expected_seconds(self) -> float:
         """About how long it takes, for the progress bar and the order."""
-        return self.tokens * (2.5e-5 + 3e-10 * self.size.count_parameters())
+        return self.tokens * (6e-5 + 1.1e-10 * self.size.count_parameters())
 
 
 @dataclass(frozen=True)

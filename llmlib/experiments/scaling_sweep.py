@@ -3,7 +3,7 @@
     python -m llmlib.experiments.scaling_sweep runs/scaling
     python -m llmlib.experiments.scaling_sweep runs/scaling --row grid-94032-1134k-0
 
-Sizes from 13 thousand to 0.9 million parameters, each on several amounts of stories, chosen so that models of
+Sizes from 13 thousand to 3.1 million parameters, each on several amounts of stories, chosen so that models of
 different size meet at the same C = 6ND. Every run is one pass over its stories, with a schedule that ends where they
 do; a step takes one story, because budgets this small need many steps more than they need exact gradients. First the
 learning rate is tuned at three sizes, and a power law in N through the three optima gives it for all.
@@ -63,9 +63,10 @@ SWEEP = Plan(
         _size(64, 4, 4),
         _size(96, 4, 4),
         _size(128, 5, 4),
+        _size(224, 6, 4),
     ),
-    levels=(5, 5, 5, 4, 4, 3, 3),
-    repeated=(3, 3, 3, 3, 2, 1, 1),
+    levels=(5, 5, 6, 6, 5, 4, 4, 3),
+    repeated=(3, 3, 3, 3, 2, 1, 1, 1),
     first_flops=2e10,
     tuned=((0, (8e-3, 1.6e-2, 3.2e-2, 6.4e-2)), (2, (4e-3, 8e-3, 1.6e-2, 3.2e-2)), (4, (2e-3, 4e-3, 8e-3, 1.6e-2))),
     checked=((1, 2),),
