@@ -2,8 +2,10 @@
 
     python -m llmlib.experiments.train_story_model runs/story
     torchrun --standalone --nproc-per-node 2 -m llmlib.experiments.train_story_model runs/story --distributed
+    python -m llmlib.experiments.train_story_model runs/further --after runs/story
 
-The folder receives the model (`config.json`, `model.safetensors`, `tokenizer.json`), a record of every step
+The third command goes on from the model that the first or the second made, on new stories: the book's model is the
+result. The folder receives the model (`config.json`, `model.safetensors`, `tokenizer.json`), a record of every step
 (`records.csv`), the weights at some moments on the way (`moments/`), and what a run resumes from: the same command goes
 on after an interruption. Stories are drawn as they are needed, and none is seen twice.
 """
@@ -27,7 +29,7 @@ from llmlib.tokenizer import Tokenizer
 from llmlib.training import DocumentBatches, Recipe, StepRecord, Trainer, best_precision, token_stream
 
 END_OF_TEXT = "<|endoftext|>"
-TRAINING_SEED, HELD_OUT_SEED, WEIGHTS_SEED = 1, 2, 0
+TRAINING_SEED, FURTHER_SEED, HELD_OUT_SEED, WEIGHTS_SEED = 1, 8, 2, 0
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Plan:
     moments: tuple[int, ...]  # steps after which the weights are kept
     tokenizer_stories: int
     held_out_stories: int  # for the loss that is watched on the way
+    story_seed: int = TRAINING_SEED
 
 
 STORY = Plan(
@@ -51,6 +54,13 @@ STORY = Plan(
     moments=(0, 10, 30, 100, 200, 400, 800, 1600, 3200, 6400, 9_000),
     tokenizer_stories=20_000,
     held_out_stories=300,
+)
+FURTHER = replace(  # from the model that STORY made, with fresh moments of the optimiser and a lower peak
+    STORY,
+    recipe=Recipe(steps=6_000, learning_rate=2e-3, last_learning_rate=0.01, warm_up=100, betas=(0.9, 0.98)),
+    stories=240_000,
+    moments=(1_000, 3_000, 6_000),
+    story_seed=FURTHER_SEED,
 )
 TRIAL = Plan(
     size=ModelConfig(vocab_size=512, context=512, width=32, layers=2, heads=2),
@@ -73,14 +83,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where the model and its records go")
     parser.add_argument("--trial", action="store_true", help="a tiny model for a few seconds, to see that all works")
+    parser.add_argument("--after", type=Path, help="go on from the finished model in this folder, on new stories")
     parser.add_argument("--distributed", action="store_true", help="one of torchrun's processes, each with its share")
     parser.add_argument("--compile", action="store_true", help="compile the model first: for long runs on a GPU")
     given = parser.parse_args()
-    train(given.folder, TRIAL if given.trial else STORY, given.distributed, given.compile)
+    plan = TRIAL if given.trial else FURTHER if given.after else STORY
+    train(given.folder, plan, given.distributed, given.compile, given.after)
 
 
-def train(folder: Path, plan: Plan = STORY, distributed: bool = False, compile: bool = False) -> None:
-    """Trains as planned and fills `folder`; goes on where an earlier call stopped."""
+def train(
+    folder: Path, plan: Plan = STORY, distributed: bool = False, compile: bool = False, after: Path | None = None
+) -> None:
+    """Trains as planned and fills `folder`; goes on where an earlier call stopped.
+
+    It begins with the weights of the model in the folder `after`, or without one with random weights.
+    """
     cuda = torch.cuda.is_available()
     group = None
     if distributed:
@@ -90,14 +107,17 @@ def train(folder: Path, plan: Plan = STORY, distributed: bool = False, compile: 
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
 
     steps, coder = plan.recipe.steps, make_tokenizer(plan)
-    drawn = tqdm(stories(TRAINING_SEED, plan.stories), "drawing", plan.stories, unit="stories", disable=rank > 0)
+    drawn = tqdm(stories(plan.story_seed, plan.stories), "drawing", plan.stories, unit="stories", disable=rank > 0)
     stream = token_stream((story.text for story in drawn), coder)
     held_out = token_stream((story.text for story in stories(HELD_OUT_SEED, plan.held_out_stories)), coder)
 
     end = coder.special_tokens[END_OF_TEXT]
     batches = DocumentBatches(stream, end, plan.tokens_a_step, plan.size.context)
     held_out_batches = list(DocumentBatches(held_out, end, 4 * plan.tokens_a_step, plan.size.context))
-    model = Transformer(plan.size, torch.Generator().manual_seed(WEIGHTS_SEED)).to(device)
+    if after is None:
+        model = Transformer(plan.size, torch.Generator().manual_seed(WEIGHTS_SEED)).to(device)
+    else:
+        model = checkpoints.load_model(after).to(device)
     recipe = replace(plan.recipe, precision=best_precision(device))
     trainer = Trainer(model, batches, recipe, held_out_batches, evaluate_every=max(1, steps // 40), group=group)
     if compile:
