@@ -1,10 +1,12 @@
 """Measure the book's own model, write its card, and ship it: run after `train_story_model`.
 
     python -m llmlib.experiments.describe_story_model runs/story
+    python -m llmlib.experiments.describe_story_model runs/further --further
 
-Copies the model into `llmlib/story_model` with its card (README.md), and writes what the chapters plot into
-`llmlib/experiments/results`: `story_model.json` (the run's curve and every measured number) and
-`story_model_moments.json` (what the model expected, and wrote, at moments along its training).
+The second command is for a run that went on from the model that the first one described. Copies the model into
+`llmlib/story_model` with its card (README.md), and writes what the chapters plot into `llmlib/experiments/results`:
+`story_model.json` (the run's curve and every measured number) and `story_model_moments.json` (what the model expected,
+and wrote, at moments along its training).
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from tqdm import tqdm
 from llmlib import checkpoints
 from llmlib.corpus import Story, StoryWorld, stories
 from llmlib.decoding import Sampling
-from llmlib.experiments.train_story_model import END_OF_TEXT, STORY, TRAINING_SEED, WEIGHTS_SEED, Plan
+from llmlib.experiments.train_story_model import END_OF_TEXT, FURTHER, STORY, TRAINING_SEED, WEIGHTS_SEED, Plan
 from llmlib.generation import generate
 from llmlib.inspection import expectations, token_texts
 from llmlib.model import Transformer
@@ -140,10 +142,11 @@ def read_records(path: Path) -> list[dict[str, float]]:
 
 def thinned(records: list[dict[str, float]], points: int = 160) -> list[dict[str, float]]:
     """About as many records as a plot over a logarithmic axis can show; losses are means over what is left out."""
-    edges = sorted({round(len(records) ** (i / points)) for i in range(points + 1)} | {0, len(records)})
+    before, last = round(records[0]["step"]) - 1, round(records[-1]["step"])
+    edges = {round(last ** (i / points)) for i in range(points + 1)}
     result = []
-    for start, end in pairwise(edges):
-        group = records[start:end]
+    for start, end in pairwise(sorted({edge for edge in edges if edge > before} | {before, last})):
+        group = records[start - before : end - before]
         mean = {key: sum(r[key] for r in group) / len(group) for key in ("loss", "gradient_norm")}
         result.append({"step": int(group[-1]["step"]), "tokens": int(group[-1]["tokens"])} | mean)
     return result
@@ -164,13 +167,20 @@ def describe(
     folder: Path,
     processes: int = 1,
     remark: str = "",
-    plan: Plan = STORY,
+    further: bool = False,
+    plan: Plan | None = None,
     samples: int = SAMPLES,
     tests: int = TEST_STORIES,
     results: Path = RESULTS,
     shipped: Path = SHIPPED,
 ) -> dict:
-    """Measures the model that was trained in `folder`, writes records and card, and returns the numbers."""
+    """Measures the model that was trained in `folder`, writes records and card, and returns the numbers.
+
+    With `further`, the run went on from the model that `results` describes: that run's records come before its own.
+    Raises ValueError where `results` describes a run that itself went on.
+    """
+    first = _first_run(results) if further else None
+    plan = plan or (FURTHER if further else STORY)
     model, coder = checkpoints.load(folder)
     model.eval()
     world, records, unseen = StoryWorld(), read_records(folder / "records.csv"), list(stories(TEST_SEED, tests))
@@ -187,18 +197,28 @@ def describe(
 
     prompts = replay_prompts(coder)
     moments = []
+    steps_before, tokens_before = (first["steps"], first["tokens"]) if first else (0, 0)
     for path in sorted((folder / "moments").iterdir(), key=lambda path: int(path.name)):
         step = int(path.name)
         record = records[max(step - 1, 0)]
         earlier = checkpoints.load_model(path)
         held = held_out_losses(earlier, coder, unseen[:MOMENT_STORIES])["loss"]
+        tokens = int(record["tokens"]) if step else 0
         moments.append(
-            {"step": step, "tokens": int(record["tokens"]) if step else 0, "loss": round(record["loss"], 4)}
+            {"step": steps_before + step, "tokens": tokens_before + tokens, "loss": round(record["loss"], 4)}
             | {"held_out": round(held, 4)}
             | {"gradient_norm": round(record["gradient_norm"], 4)}
             | moment(earlier, coder, prompts)
         )
-    curve = thinned(records)
+    alone = _steps_alone(records)
+    for record in records:
+        record["step"] += steps_before
+        record["tokens"] += tokens_before
+    points = thinned(records)
+    curve = {
+        key: [_digits(r[key]) if key in ("loss", "gradient_norm") else r[key] for r in points] for key in points[0]
+    }
+    watched = [[int(r["step"]), round(r["held_out_loss"], 4)] for r in records if "held_out_loss" in r]
     numbers = {
         "date": date.today().isoformat(),
         "hardware": hardware(),
@@ -209,19 +229,22 @@ def describe(
         "parameters": plan.size.count_parameters(),
         "recipe": asdict(plan.recipe),
         "tokens a step, with padding": plan.tokens_a_step,
-        "seeds": {"stories": TRAINING_SEED, "weights": WEIGHTS_SEED, "test stories": TEST_SEED},
+        "seeds": {"stories": plan.story_seed, "weights": WEIGHTS_SEED, "test stories": TEST_SEED},
         "steps": int(records[-1]["step"]),
         "tokens": int(records[-1]["tokens"]),
-        "hours": sum(r["tokens"] / r["tokens_per_second"] for r in _steps_alone(records)) / 3600,
+        "hours": sum(r["tokens"] / r["tokens_per_second"] for r in alone) / 3600,
         "entropy per token": entropy,
         "held out": held_out,
         "samples": judged,
         "ten stories": ten,
-        "curve": {
-            key: [_digits(r[key]) if key in ("loss", "gradient_norm") else r[key] for r in curve] for key in curve[0]
-        },
-        "held-out curve": [[int(r["step"]), round(r["held_out_loss"], 4)] for r in records if "held_out_loss" in r],
+        "curve": curve,
+        "held-out curve": watched,
     }
+    if first:
+        numbers["went on from"] = first["run"]
+        numbers["curve"] = {key: first["curve"][key] + values for key, values in curve.items()}
+        numbers["held-out curve"] = first["held-out curve"] + watched
+        moments = first["moments"] + moments
     replay = {"prompts": [{"tokens": token_texts(coder, prompt)} for prompt in prompts], "moments": moments}
     results.mkdir(parents=True, exist_ok=True)
     (results / "story_model.json").write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", "utf-8")
@@ -229,6 +252,20 @@ def describe(
     checkpoints.save(model, shipped, coder, torch.float16)
     (shipped / "README.md").write_text(card(numbers), "utf-8")
     return numbers
+
+
+def _first_run(results: Path) -> dict:
+    """What `results` tells of the run whose model another run went on from."""
+    numbers = json.loads((results / "story_model.json").read_text("utf-8"))
+    if "went on from" in numbers:
+        raise ValueError(
+            f"{results} describes a run that itself went on from another; describe the first one again, "
+            "without --further, and then this one."
+        )
+    about = ("date", "hardware", "processes", "remark", "torch", "recipe", "seeds", "steps", "tokens", "hours")
+    moments = json.loads((results / "story_model_moments.json").read_text("utf-8"))["moments"]
+    kept = {key: numbers[key] for key in ("steps", "tokens", "curve", "held-out curve")}
+    return kept | {"run": {key: numbers[key] for key in about}, "moments": moments}
 
 
 def _steps_alone(records: list[dict[str, float]]) -> list[dict[str, float]]:
@@ -247,7 +284,8 @@ def card(numbers: dict) -> str:
     head = f"| over {n:,} samples | " + " | ".join(f"temperature {t}" for t in judged) + " |"
     names = [name for name in next(iter(judged.values())) if name != "stories"]
     rows = [f"| {name} | " + " | ".join(f"{100 * j[name]:.1f} %" for j in judged.values()) + " |" for name in names]
-    processes = numbers["processes"]
+    first = numbers.get("went on from")
+    runs = [first, numbers] if first else [numbers]
     return (
         (Path(__file__).parent / "story_model_card.md")
         .read_text("utf-8")
@@ -255,13 +293,43 @@ def card(numbers: dict) -> str:
             numbers=numbers,
             held=numbers["held out"],
             config=numbers["config"],
-            recipe=numbers["recipe"],
+            story_seeds=" and ".join(str(run["seeds"]["stories"]) for run in runs),
             tokens_a_parameter=numbers["tokens"] / numbers["parameters"],
+            runs="\n".join(_run_rows(run) for run in runs),
+            remarks=" ".join(run["remark"] for run in runs if run["remark"]),
             table="\n".join([head, "| --- " * (1 + len(judged)) + "|", *rows]),
             ten_stories="\n".join(f"{i}. {text or '(not ended)'}" for i, text in enumerate(numbers["ten stories"])),
-            launcher=f"torchrun --standalone --nproc-per-node {processes} -m" if processes > 1 else "python -m",
-            flag=" --distributed" if processes > 1 else "",
+            commands="\n".join(_commands(run, run is not runs[0]) for run in runs),
         )
+    )
+
+
+def _run_rows(run: dict) -> str:
+    """The card's rows on one run, whose optimiser began anew."""
+    recipe, hours, processes = run["recipe"], run["hours"], run["processes"]
+    before = run["steps"] - recipe["steps"]
+    made_by = f"{processes} processes" if processes > 1 else "one process"
+    return "\n".join(
+        [
+            f"| steps {before + 1:,} to {run['steps']:,} | AdamW, peak learning rate {recipe['learning_rate']}, "
+            f"{recipe['warm_up']} steps of warm-up, cosine to {recipe['last_learning_rate']:.0%} of it, betas "
+            f"{tuple(recipe['betas'])}, weight decay {recipe['weight_decay']}, gradients clipped at "
+            f"{recipe['clip_norm']} |",
+            f"| hardware | {made_by} on {run['hardware']}, {hours:.1f} hours, other work beside it; "
+            f"torch {run['torch']}; {run['date']} |",
+        ]
+    )
+
+
+def _commands(run: dict, further: bool) -> str:
+    """The lines that make one run again."""
+    many = run["processes"] > 1
+    launcher = f"torchrun --standalone --nproc-per-node {run['processes']} -m" if many else "python -m"
+    folder, flags = ("runs/further", " --after runs/story") if further else ("runs/story", "")
+    flags += " --distributed" if many else ""
+    return (
+        f"{launcher} llmlib.experiments.train_story_model {folder}{flags}\n"
+        f"python -m llmlib.experiments.describe_story_model {folder}{' --further' if further else ''}"
     )
 
 
@@ -269,6 +337,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="what train_story_model wrote")
     parser.add_argument("--processes", type=int, default=1, help="that it was trained with")
+    parser.add_argument("--further", action="store_true", help="it went on from the model described last")
     parser.add_argument("--remark", default="", help="a sentence for the card on how this run differs from the plan")
     describe(**vars(parser.parse_args()))
 

@@ -59,7 +59,7 @@ FURTHER = replace(  # from the model that STORY made, with fresh moments of the 
     STORY,
     recipe=Recipe(steps=6_000, learning_rate=2e-3, last_learning_rate=0.01, warm_up=100, betas=(0.9, 0.98)),
     stories=240_000,
-    moments=(1_000, 3_000, 6_000),
+    moments=(6_000,),
     story_seed=FURTHER_SEED,
 )
 TRIAL = Plan(
@@ -138,6 +138,7 @@ def train(
 def _follow(trainer: Trainer, folder: Path, plan: Plan, state: Path, log: Path) -> None:
     """Runs the training, shows how far it has come, and keeps what it learns, also when it is interrupted."""
     records, held_out = [], float("nan")
+    folder.mkdir(parents=True, exist_ok=True)
     _forget_after(log, trainer.step)
     if trainer.step == 0 and 0 in plan.moments:
         checkpoints.save(trainer.model, folder / "moments" / "0", dtype=torch.float16)

@@ -210,7 +210,7 @@ class Decoder:
         if cache.batch != self._batch or cache.padding is not self._padding:
             with torch.no_grad():
                 self._prepare()
-        logits = torch.empty(cache.batch, self.model.config.vocab_size)  # made here, so that a reader may change it in place
+        logits = torch.empty(cache.batch, self.model.config.vocab_size)  # made here: a reader may change it
         with torch.inference_mode():
             self._step(ids, logits)
         cache.length += 1

@@ -4,6 +4,8 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,27 @@ def test_a_trial_is_measured_and_described(trained, tmp_path):
     model, coder = checkpoints.load(tmp_path / "model")
     assert coder.special_tokens.keys() == {END_OF_TEXT}
     assert model.config == TRIAL.size
+
+
+def test_a_run_goes_on_from_a_finished_model_and_is_described_after_it(trained, tmp_path):
+    results, shipped, further = tmp_path / "results", tmp_path / "model", tmp_path / "further"
+    plan = replace(TRIAL, story_seed=TRIAL.story_seed + 1, moments=(20,))
+    sizes = {"samples": 3, "tests": 5, "results": results, "shipped": shipped}
+    first = describe(trained, plan=TRIAL, **sizes)
+    train(further, plan, after=shipped)
+    assert float(records(further)[0]["loss"]) < float(records(trained)[10]["loss"]) < float(records(trained)[0]["loss"])
+    both = describe(further, plan=plan, further=True, **sizes)
+    assert (both["steps"], both["tokens"]) == (40, first["tokens"] + int(records(further)[-1]["tokens"]))
+    assert both["curve"]["step"][: len(first["curve"]["step"])] == first["curve"]["step"]
+    assert both["curve"]["step"][-1] == 40
+    assert all(a < b for key in ("step", "tokens") for a, b in pairwise(both["curve"][key]))
+    replay = json.loads((results / "story_model_moments.json").read_text("utf-8"))
+    assert [moment["step"] for moment in replay["moments"]] == [0, 20, 40]
+    card = (shipped / "README.md").read_text("utf-8")
+    for words in ("| steps 1 to 20 |", "| steps 21 to 40 |", "runs/further --after runs/story", "(seeds 1 and 2)"):
+        assert words in card
+    with pytest.raises(ValueError, match="itself went on from another"):
+        describe(further, plan=plan, further=True, **sizes)
 
 
 def test_the_judge_knows_stories_of_the_world_from_others():
