@@ -28,7 +28,7 @@ def power_competence(t, duration: float, start: float = 0.01, power: float = 2.0
     """min(1, (t (1 - c0^p) / T + c0^p)^(1/p)): with p = 2 the root pacing, with p = 1 the linear one.
 
     c^p grows at a constant rate, so dc/dt is in proportion to 1 / c^(p-1): with p = 2, to 1 / c, and each text that
-    is added has the same time to be drawn before the next. Takes a number or an array.
+    is added is drawn equally often before the next. Takes a number or an array.
 
     >>> power_competence([0, 25, 100, 200], duration=100, start=0.2).round(3).tolist()
     [0.2, 0.529, 1.0, 1.0]
