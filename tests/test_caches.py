@@ -262,6 +262,8 @@ BAD = {
     ),
     "bits is 3; choose 2, 4 or 8": lambda: QuantizedCache(CONFIG, 3),
     "keys is 'row'; choose 'token' or 'channel'": lambda: QuantizedCache(CONFIG, keys="row"),
+    "bits is 0; a code fits into a byte": lambda: quantize(torch.zeros(1, 2), 0, -1),
+    "bits is 9; a code": lambda: quantize(torch.zeros(1, 2), 9, -1),
     "group is 0": lambda: QuantizedCache(CONFIG, group=0),
     "2 codes of 2 bits fill no whole": lambda: QuantizedCache(
         ModelConfig(vocab_size=2, context=4, width=2, layers=1, heads=1), 2

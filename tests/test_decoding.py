@@ -228,6 +228,24 @@ def test_settings_that_mean_nothing_are_refused_in_a_sentence(make, sentence):
         make()
 
 
+@pytest.mark.parametrize(
+    ("ids", "sentence"),
+    [
+        ([[3]], "The token 3 among those so far is unknown: the logits are of 3 tokens, from 0 to 2"),
+        ([[0, 7]], "The token 7 among"),
+        ([[NO_TOKEN, -2]], "The token -2 among"),
+        ([[0.0]], "torch.float32; beside logits of 1 texts they are whole numbers"),
+        ([[0], [1]], r"shape \(2, 1\)"),
+        ([0, 1], r"shape \(2,\)"),
+    ],
+)
+def test_a_repetition_penalty_refuses_tokens_that_the_logits_do_not_have(ids, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        repetition_penalty(torch.zeros(1, 3), torch.tensor(ids), 1.5)
+    with pytest.raises(ValueError, match=sentence):
+        Sampling(repetition_penalty=1.5)(torch.zeros(1, 3), torch.tensor(ids))
+
+
 # Beams
 
 
@@ -384,6 +402,13 @@ def test_a_search_refuses_logits_that_are_no_numbers():
         beam_search(torch.zeros(2), lambda parents, tokens: torch.full((len(tokens), 2), math.nan), 2, 3)
 
 
+def test_a_search_refuses_logits_of_another_shape():
+    with pytest.raises(ValueError, match=r"shape \(1, 3\); they are those of one place"):
+        beam_search(torch.zeros(1, 3), None, 2, 3)
+    with pytest.raises(ValueError, match=r"shape \(1, 3\); for 2 texts and 3 tokens it is \(2, 3\)"):
+        beam_search(torch.zeros(3), lambda parents, tokens: torch.zeros(1, 3), 2, 3)
+
+
 def test_texts_that_are_ruled_out_are_never_found():
     def step(parents, tokens):
         return torch.tensor([[0.0, -math.inf, 0.0]]).expand(len(tokens), -1)
@@ -439,12 +464,36 @@ def test_a_draft_equal_to_the_target_is_always_accepted():
         assert tokens[:4] == drafted.tolist()
 
 
+@pytest.mark.parametrize(
+    ("token", "draft", "target", "sentence"),
+    [
+        (1, [0.5, math.nan], [0.5, 0.5], "of draft go from nan to nan"),
+        (1, [0.5, 0.5], [math.nan, 0.5], "of target go from nan"),
+        (1, [0.5, 0.5], [math.inf, 0.5], "of target go from 0.5 to inf"),
+        (1, [-0.5, 1.5], [0.5, 0.5], "of draft go from -0.5"),
+        (2, [0.5, 0.5], [0.5, 0.5], "The drafted token 2 is unknown; .* 0 to 1"),
+        (-1, [0.5, 0.5], [0.5, 0.5], "The drafted token -1 is unknown"),
+        (1, [0.5, 0.5, 0.0], [0.5, 0.5], r"The shapes are \(1,\), \(1, 3\) and \(2, 2\)"),
+        (1, [0.5, 0.5], [0.0, 0.0], "Row 0 of target is 0 everywhere"),
+    ],
+)
+def test_drafts_that_mean_nothing_are_refused_in_a_sentence(token, draft, target, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        accept_draft(torch.tensor([token]), torch.tensor([draft]), torch.tensor([target, target]), seeded(0))
+
+
 def test_expected_tokens_is_what_independent_acceptances_give():
     a, ahead = 0.7, 5
     lucky = torch.rand(200_000, ahead, generator=seeded(0)) < a
     average = 1 + lucky.long().cumprod(dim=1).sum(dim=1).double().mean().item()
     assert expected_tokens(a, ahead) == pytest.approx(average, abs=0.02)  # 4 deviations of the mean
     assert expected_tokens(1.0, 4) == 5
+    for bad in (-0.1, 1.1, math.nan):
+        with pytest.raises(ValueError, match="it is a probability"):
+            expected_tokens(bad, 4)
+    for bad in (-1, 1.5):
+        with pytest.raises(ValueError, match="it counts drafted tokens"):
+            expected_tokens(0.5, bad)
 
 
 # --------------------------------------------------------------------------------------------------------- measures

@@ -495,6 +495,33 @@ BAD = {
     "The token 99 is unknown": lambda: decode_step(MODEL, torch.tensor([99]), KVCache(MODEL.config)),
     "holds 0 positions and cannot be cut to 3": lambda: KVCache(MODEL.config).truncate(3),
     "room for 1 texts and was to hold 2": lambda: KVCache(MODEL.config).select(torch.tensor([0, 0])),
+    r"holds 1 texts, from 0, and was to keep those of \[1\]": lambda: KVCache(MODEL.config).select(torch.tensor([1])),
+    "A prompt is a text; encode it": lambda: generate(MODEL, ["ab"], 3),
+    "A prompt is a text": lambda: generate(MODEL, "ab", 3, window=8),
+    "A prompt is a text; .* own tokenizer": lambda: list(stream(MODEL, "ab", 3)),
+    "A prompt is a text; .* list of its ids": lambda: generate_beams(MODEL, "ab", 3, 2),
+    "A prompt is a text; .* ids": lambda: generate_speculatively(MODEL, MODEL, "ab", 3),
+    r"Prompt 0 is \[1.7\]; token ids are whole numbers": lambda: generate(MODEL, [[1.7]], 3),
+    r"Prompt 1 is \['a'\]; token ids": lambda: pad([[1], ["a"]], MODEL.config),
+    "are bare token ids; give": lambda: generate(MODEL, [1.7], 3, window=8),
+    "are numbers of torch.float32; they have": lambda: prefill(MODEL, torch.tensor([[1.7]]), KVCache(MODEL.config)),
+    "are numbers of torch.float32": lambda: decode_step(MODEL, torch.tensor([1.7]), KVCache(MODEL.config)),
+    "are numbers of torch.float64": lambda: Decoder(MODEL, KVCache(MODEL.config))(torch.tensor([1.7]).double()),
+    "The token 98 is unknown": lambda: Decoder(MODEL, KVCache(MODEL.config))(torch.tensor([98])),
+    "The token -2 is unknown": lambda: Decoder(MODEL, KVCache(MODEL.config))(torch.tensor([-2])),
+    r"shape \(2,\); a cache of 1 texts takes a token of each": lambda: decode_step(
+        MODEL, torch.tensor([1, 2]), KVCache(MODEL.config)
+    ),
+    r"shape \(1,\); a cache of 2": lambda: Decoder(MODEL, KVCache(MODEL.config, 2))(torch.tensor([1])),
+    r"padding is \[3\]; .* from 0 to 2": lambda: prefill(
+        MODEL, some_ids(0, 1, 3), KVCache(MODEL.config), padding=torch.tensor([3])
+    ),
+    "chooser returned the token 40, .* from 0 to 39": lambda: generate(MODEL, [[1]], 1, saying(MODEL, [40])),
+    "chooser returned the token -1": lambda: list(stream(MODEL, [1], 3, saying(MODEL, [5, -1]))),
+    r"chooser returned tensor.* \(1,\)": lambda: generate(MODEL, [[1]], 3, lambda *_: torch.tensor([[1]])),
+    "chooser returned 7; it has to return a tensor": lambda: generate(MODEL, [[1]], 3, lambda *_: 7),
+    r"stop is 5; give .* such as \{5\}": lambda: generate(MODEL, [[1]], 3, stop=5),
+    "stop is 6; give": lambda: generate_speculatively(MODEL, MODEL, [1], 3, stop=6),
 }
 
 
@@ -502,6 +529,20 @@ BAD = {
 def test_what_means_nothing_is_refused_in_a_sentence(sentence):
     with pytest.raises(ValueError, match=sentence):
         BAD[sentence]()
+
+
+def test_what_a_step_refuses_leaves_the_cache_as_it_was():
+    cache = KVCache(MODEL.config)
+    prefill(MODEL, some_ids(0, 1, 3), cache)
+    memory, decoder = cache.memory.clone(), Decoder(MODEL, cache)
+    for step in (decoder, lambda ids: decode_step(MODEL, ids, cache)):
+        for ids in (torch.tensor([40]), torch.tensor([-1]), torch.tensor([1, 1]), torch.tensor([0.5])):
+            with pytest.raises(ValueError, match=r"unknown|shape|whole"):
+                step(ids)
+        assert cache.length == 3
+    assert torch.equal(cache.memory, memory)
+    expected = MODEL(torch.cat([some_ids(0, 1, 3), torch.tensor([[5]])], dim=1))[:, -1]
+    torch.testing.assert_close(decoder(torch.tensor([5])), expected.detach(), **TOLERANCE)
 
 
 def test_a_full_cache_is_refused_by_each_way_to_step():

@@ -73,7 +73,8 @@ def beam_search(
     >>> best.tokens, round(math.exp(best.log_probability), 2)  # greedy's 0, 0 has 0.6 * 0.55 = 0.33
     ([1, 1], 0.38)
 
-    Raises ValueError for `width`, `max_tokens` or `n_best` below 1, `n_best` above `width`, and logits that are NaN.
+    Raises ValueError for `width`, `max_tokens` or `n_best` below 1, `n_best` above `width`, and logits that are NaN or
+    of another shape.
     """
     for name, value in (("width", width), ("max_tokens", max_tokens), ("n_best", n_best)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -86,6 +87,8 @@ def beam_search(
     for i in range(max_tokens - 2, -1, -1):
         largest[i] = max(largest[i], largest[i + 1])
 
+    if first.dim() != 1:
+        raise ValueError(f"The first logits have shape {tuple(first.shape)}; they are those of one place, (V,).")
     V = first.numel()
     texts: list[list[int]] = [[]]  # those that go on
     sums = torch.zeros(1, 1, device=first.device)  # their log-probabilities, (W, 1)
@@ -121,6 +124,11 @@ def beam_search(
         texts = [new[i] for i in going.tolist()]
         sums = best[going].unsqueeze(1)
         logits = step(parents[going], tokens[going])
+        if logits.shape != (len(texts), V):
+            raise ValueError(
+                f"The step returned logits of shape {tuple(logits.shape)}; for {len(texts)} texts and {V} tokens it is "
+                f"({len(texts)}, {V})."
+            )
     return found[:n_best]
 
 

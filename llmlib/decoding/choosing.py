@@ -98,16 +98,32 @@ def repetition_penalty(logits: Tensor, ids: Tensor, penalty: float) -> Tensor:
     >>> repetition_penalty(torch.tensor([[2.0, -1.0, 1.0]]), torch.tensor([[0, 1]]), 2.0)
     tensor([[ 1., -2.,  1.]])
 
-    Raises ValueError unless `penalty` is above 0. Source: Keskar et al. 2019 (arXiv 1909.05858), section 4.1.
+    Raises ValueError unless `penalty` is above 0, and for ids that are no tokens of these logits.
+    Source: Keskar et al. 2019 (arXiv 1909.05858), section 4.1.
     """
     if not 0 < penalty < math.inf:
         raise ValueError(f"The repetition penalty is {penalty}; it is above 0 (1 changes nothing, 1.2 is usual).")
     if penalty == 1:
         return logits
     B, V = logits.shape
+    _check_ids(ids, B, V)
     seen = torch.zeros(B, V + 1, dtype=torch.bool, device=logits.device)
     seen = seen.scatter_(1, ids.where(ids != NO_TOKEN, V), True)[:, :V]
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
+def _check_ids(ids: Tensor, B: int, V: int) -> None:
+    if ids.dim() != 2 or len(ids) != B or ids.dtype not in (torch.long, torch.int):
+        raise ValueError(
+            f"The tokens so far have shape {tuple(ids.shape)} and are {ids.dtype}; beside logits of {B} texts they are "
+            f"whole numbers, ({B}, S)."
+        )
+    least, most = (int(number) for number in ids.aminmax()) if ids.numel() else (0, 0)
+    if least < NO_TOKEN or most >= V:
+        raise ValueError(
+            f"The token {least if least < NO_TOKEN else most} among those so far is unknown: the logits are of {V} "
+            f"tokens, from 0 to {V - 1}, and {NO_TOKEN} stands for none."
+        )
 
 
 def greedy(logits: Tensor, ids: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:

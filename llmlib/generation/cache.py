@@ -85,11 +85,13 @@ class KVCache:
         """Text i becomes a copy of what text `rows[i]` was, and the batch as large as `rows`, (B',).
 
         Positions before `start` stay as they are: the caller knows them to be the same in all texts, and in as many
-        rows of memory as `rows` has. Raises ValueError for more rows than room was taken for.
+        rows of memory as `rows` has. Raises ValueError for more rows than room was taken for, and for rows not there.
         """
         if len(rows) > self.memory.size(2):
             raise ValueError(f"The cache has room for {self.memory.size(2)} texts and was to hold {len(rows)}.")
         sources = rows.tolist()
+        if not sources or min(sources) < 0 or max(sources) >= self.batch:
+            raise ValueError(f"The cache holds {self.batch} texts, from 0, and was to keep those of {sources}.")
         if sources == list(range(self.batch)):
             return
         moved = [i for i, source in enumerate(sources) if i != source]

@@ -20,7 +20,11 @@ def quantize(x: Tensor, bits: int, dim: int) -> tuple[Tensor, Tensor, Tensor]:
     (tensor([[0, 1, 3]], dtype=torch.uint8), tensor([[0.]], dtype=torch.float16), tensor([[1.]], dtype=torch.float16))
     >>> dequantize(codes, least, size)
     tensor([[0., 1., 3.]])
+
+    Raises ValueError unless bits is a whole number from 1 to 8.
     """
+    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
+        raise ValueError(f"bits is {bits!r}; a code fits into a byte, so it is a whole number from 1 to 8.")
     most = 2**bits - 1
     least = x.amin(dim, keepdim=True).half()
     size = ((x.amax(dim, keepdim=True) - least.float()) / most).half()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from llmlib.decoding import Sampling, accept_draft
 from llmlib.generation.cache import KVCache
-from llmlib.generation.steps import Decoder, check_count, check_room, pad, prefill
+from llmlib.generation.steps import Decoder, check_count, check_room, check_stop, pad, prefill
 from llmlib.model import Transformer
 
 
@@ -50,6 +50,7 @@ def generate_speculatively(
             "between models of one tokenizer."
         )
     check_count("ahead", ahead)
+    check_stop(stop)
     device, context = model.embedding.weight.device, min(model.config.context, draft.config.context)
     ids, _ = pad([prompt], model.config, device)
     T = ids.size(1)

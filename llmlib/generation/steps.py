@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from operator import index
 
 import torch
 from torch import Tensor
@@ -31,6 +32,8 @@ def check_room(T: int, max_tokens: int, context: int, remedy: str = "or shorten 
 
 def check_ids(ids: Tensor, config: ModelConfig) -> None:
     """Raise ValueError unless there are tokens, all of which the model knows."""
+    if ids.dtype == torch.bool or ids.is_floating_point():
+        raise ValueError(f"The ids are numbers of {ids.dtype}; they have to be whole ones, such as torch.long.")
     if ids.numel() == 0:
         raise ValueError("There is no token to read; begin with at least one, such as the end-of-text token.")
     least, most = (int(number) for number in ids.aminmax())
@@ -41,15 +44,47 @@ def check_ids(ids: Tensor, config: ModelConfig) -> None:
         )
 
 
+def check_batch(ids: Tensor, cache: KVCache) -> None:
+    """Raise ValueError unless there is one token for each text of the cache."""
+    if ids.shape != (cache.batch,):
+        raise ValueError(
+            f"The ids have shape {tuple(ids.shape)}; a cache of {cache.batch} texts takes a token of each, "
+            f"({cache.batch},)."
+        )
+
+
+def check_stop(stop: Collection[int]) -> None:
+    """Raise ValueError unless this can be asked which tokens are in it."""
+    if isinstance(stop, int):
+        raise ValueError(f"stop is {stop!r}; give a collection of token ids, such as {{{stop!r}}}.")
+
+
+def check_prompts(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The prompts as lists of whole numbers. Raises ValueError for texts, bare token ids, and broken numbers."""
+    if isinstance(prompts, str) or any(isinstance(prompt, str) for prompt in prompts):
+        raise ValueError("A prompt is a text; encode it with the model's own tokenizer, and give the list of its ids.")
+    if not all(isinstance(prompt, Iterable) for prompt in prompts):
+        raise ValueError("The prompts are bare token ids; give a list of prompts, each a list of token ids.")
+    rows = []
+    for number, prompt in enumerate(prompts):
+        try:
+            rows.append([index(id_) for id_ in prompt])
+        except TypeError:
+            raise ValueError(
+                f"Prompt {number} is {str(prompt)[:60]}; token ids are whole numbers, as a tokenizer's encode gives."
+            ) from None
+    return rows
+
+
 def pad(prompts: Sequence[Sequence[int]], config: ModelConfig, device=None) -> tuple[Tensor, Tensor | None]:
     """Prompts as one tensor, the short ones padded in front: ids (B, T), and how much each is padded (B,), or None.
 
-    Raises ValueError where there is no prompt, where one is empty or longer than the context, and for unknown tokens.
+    Raises ValueError where there is no prompt, where one is a text, empty or longer than the context, and for what is
+    no token of the model's.
     """
     if len(prompts) == 0:
         raise ValueError("There is no prompt; give a list of prompts, each a list of token ids.")
-    if any(isinstance(prompt, int) for prompt in prompts):
-        raise ValueError("The prompts are bare token ids; give a list of prompts, each a list of token ids.")
+    prompts = check_prompts(prompts)
     lengths = [len(prompt) for prompt in prompts]
     if min(lengths) == 0:
         raise ValueError(
@@ -61,7 +96,7 @@ def pad(prompts: Sequence[Sequence[int]], config: ModelConfig, device=None) -> t
             f"Prompt {lengths.index(T)} has {T} tokens and the model's context is {config.context}; "
             "shorten it, or slide a window over the text."
         )
-    ids = torch.tensor([[0] * (T - len(prompt)) + list(prompt) for prompt in prompts], dtype=torch.long, device=device)
+    ids = torch.tensor([[0] * (T - len(prompt)) + prompt for prompt in prompts], dtype=torch.long, device=device)
     check_ids(ids, config)
     return ids, None if min(lengths) == T else T - torch.tensor(lengths, device=device)
 
@@ -74,7 +109,7 @@ def prefill(model: Transformer, ids: Tensor, cache: KVCache, padding: Tensor | N
     how many ids at the start of each row stand for nothing; then the cache has to be empty. Only the last position's
     logits are computed.
 
-    Raises ValueError for no tokens, unknown ones, too many, and a cache for another batch.
+    Raises ValueError for no tokens, unknown ones, too many, a cache for another batch, and a text that is all padding.
     """
     check_ids(ids, model.config)
     if ids.dim() != 2 or len(ids) != cache.batch:
@@ -84,6 +119,11 @@ def prefill(model: Transformer, ids: Tensor, cache: KVCache, padding: Tensor | N
     if padding is not None:
         if cache.length:
             raise ValueError("Padding stands before a text's first token, but the cache holds tokens already.")
+        if padding.shape != (cache.batch,) or not ((padding >= 0) & (padding < ids.size(1))).all():
+            raise ValueError(
+                f"The padding is {padding.tolist()}; it is one number for each of {cache.batch} texts, from 0 to "
+                f"{ids.size(1) - 1}, so that a token is left."
+            )
         cache.padding = padding
     for part in ids.split(chunk, dim=1):
         mask, positions = cache.places(part.size(1))
@@ -93,8 +133,13 @@ def prefill(model: Transformer, ids: Tensor, cache: KVCache, padding: Tensor | N
 
 @torch.no_grad()
 def decode_step(model: Transformer, ids: Tensor, cache: KVCache) -> Tensor:
-    """Reads one more token of each text and returns the logits of what follows: ids (B,) -> (B, V)."""
+    """Reads one more token of each text and returns the logits of what follows: ids (B,) -> (B, V).
+
+    Raises ValueError for unknown tokens, for more or fewer than the cache has texts, and for a full cache.
+    """
     check_ids(ids, model.config)
+    check_batch(ids, cache)
+    cache.check_room(1)
     mask, positions = cache.places(1)
     return model.head(model.hidden(ids.unsqueeze(1), cache, mask, positions)[:, 0])
 
@@ -136,6 +181,8 @@ class Decoder:
     >>> decoder, logits = Decoder(model, cache), prefill(model, torch.tensor([[3, 1]]), cache)
     >>> decoder(torch.tensor([4])).shape, cache.length
     (torch.Size([1, 50]), 3)
+
+    Raises ValueError as `decode_step` does.
     """
 
     LARGE, FEW = 2_000_000, 8  # weights, and rows, from which and up to which W x^T pays (measured)
@@ -207,12 +254,17 @@ class Decoder:
             return decode_step(self.model, ids, self.cache)
         cache = self.cache
         cache.check_room(1)
+        check_batch(ids, cache)
         if cache.batch != self._batch or cache.padding is not self._padding:
             with torch.no_grad():
                 self._prepare()
         logits = torch.empty(cache.batch, self.model.config.vocab_size)  # made here: a reader may change it
-        with torch.inference_mode():
-            self._step(ids, logits)
+        try:
+            with torch.inference_mode():
+                self._step(ids, logits)
+        except (IndexError, RuntimeError):  # an embedding finds out for nothing that it has no such row
+            check_ids(ids, self.model.config)
+            raise
         cache.length += 1
         return logits
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from llmlib.decoding import NO_TOKEN, Choose, greedy
 from llmlib.generation.cache import KVCache
-from llmlib.generation.steps import Decoder, check_count, check_room, pad, prefill
+from llmlib.generation.steps import Decoder, check_count, check_prompts, check_room, check_stop, pad, prefill
 from llmlib.model import Transformer
 from llmlib.tokenizer import Tokenizer
 
@@ -47,7 +47,7 @@ class _Writer:
                     f"The window is {window!r}; it is how many tokens to read anew when the context of "
                     f"{config.context} is full, so it is at least 1 and at most {config.context - 1}."
                 )
-            prompts = [prompt if len(prompt) <= config.context else prompt[-window:] for prompt in prompts]
+            prompts = [row if len(row) <= config.context else row[-window:] for row in check_prompts(prompts)]
         start, padding = pad(prompts, config, device)
         B, T = start.shape
         if window is None:
@@ -64,8 +64,17 @@ class _Writer:
         self.logits = prefill(model, start, self.cache, padding)
 
     def choose(self, choose: Choose, generator: torch.Generator | None) -> Tensor:
-        """The next token of each text, (B,)."""
+        """The next token of each text, (B,). Raises ValueError where the chooser returns no such tokens."""
         chosen = choose(self.logits, self.ids[:, : self.place], generator)
+        B, V = self.logits.shape
+        if not isinstance(chosen, Tensor) or chosen.shape != (B,) or chosen.dtype not in (torch.long, torch.int):
+            raise ValueError(f"The chooser returned {chosen}; it has to return a tensor of whole numbers, ({B},).")
+        ids = chosen.tolist()
+        if min(ids) < 0 or max(ids) >= V:
+            raise ValueError(
+                f"The chooser returned the token {min(ids) if min(ids) < 0 else max(ids)}, which is unknown to this "
+                f"model; its ids go from 0 to {V - 1}."
+            )
         self.ids[:, self.place] = chosen
         self.place += 1
         return chosen
@@ -98,6 +107,7 @@ class _Ending:
             raise ValueError(f"stop_strings is {strings!r}; give a list of strings, none of them empty.")
         if strings and coder is None:
             raise ValueError("Stop strings are found in text; give the tokenizer as `coder`.")
+        check_stop(stop)
         self.left, self.stop, self.coder = max_tokens, stop, coder
         self.strings = [string.encode() for string in strings]
         self.longest = max(map(len, self.strings), default=0)
@@ -183,7 +193,7 @@ def generate(
     >>> [len(text.tokens) for text in generate(model, [[3, 1, 4], [1]], max_tokens=5)]
     [5, 5]
 
-    Raises ValueError for an empty prompt, unknown tokens, and what does not fit.
+    Raises ValueError for an empty prompt, unknown tokens (a chooser's, too), and what does not fit.
     """
     endings = [_Ending(max_tokens, stop, stop_strings, coder) for _ in prompts]
     writer = _Writer(model, prompts, max_tokens, window)
