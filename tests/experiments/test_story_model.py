@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from llmlib import checkpoints
 from llmlib.corpus import StoryWorld, stories
 from llmlib.experiments import describe_story_model, story_model_numbers, story_model_run, train_story_model
-from llmlib.experiments.describe_story_model import describe, held_out_losses, judge
+from llmlib.experiments.describe_story_model import describe, judge, unrounded
+from llmlib.experiments.held_out import held_out_losses, loss_of_rounding
 from llmlib.experiments.train_story_model import END_OF_TEXT, TRIAL, train
 from llmlib.training import Trainer
 
@@ -82,6 +83,34 @@ def test_a_trial_is_measured_and_described(trained, tmp_path):
     model, coder = checkpoints.load(tmp_path / "model")
     assert coder.special_tokens.keys() == {END_OF_TEXT}
     assert model.config == TRIAL.size
+
+
+def test_the_loss_of_16_bits_is_measured_and_in_the_card(trained, tmp_path):
+    """Against the difference of two losses."""
+    numbers = describe(trained, plan=TRIAL, samples=3, tests=5, results=tmp_path, shipped=tmp_path / "model")
+    rounded, coder = checkpoints.load(tmp_path / "model")
+    exact, tests = unrounded(trained, rounded), list(stories(describe_story_model.TEST_SEED, 5))
+    assert any(not torch.equal(a, b) for a, b in zip(exact.parameters(), rounded.parameters(), strict=True))
+    losses = [held_out_losses(model, coder, tests)["loss"] for model in (exact, rounded)]
+    cost = numbers["rounding"]
+    assert cost["exact loss"] == pytest.approx(losses[0], rel=1e-6)
+    assert cost["difference"] == pytest.approx(losses[1] - losses[0], abs=1e-6)
+    assert 0 < abs(cost["difference"]) < 1e-3
+    card = (tmp_path / "model" / "README.md").read_text("utf-8")
+    assert f"by {1e6 * cost['difference']:+.1f} ± {1e6 * cost['standard error']:.1f} millionths" in card
+    with torch.no_grad():
+        rounded.head.weight.mul_(1.01)
+    assert unrounded(trained, rounded) is None  # a state of other weights
+
+
+def test_rounding_that_is_coarse_costs_what_can_be_seen():
+    exact, coder = checkpoints.load()
+    coarse = checkpoints.load_model()
+    with torch.no_grad():
+        for weight in coarse.parameters():
+            weight.copy_((weight * 8).round() / 8)  # half a step of 1/8 is a fifth of the weights' spread
+    cost = loss_of_rounding(exact, coarse, coder, list(stories(describe_story_model.TEST_SEED, 10)))
+    assert cost["difference"] > max(0.3, 3 * cost["standard error"])
 
 
 def test_a_run_goes_on_from_a_finished_model_and_is_described_after_it(trained, tmp_path):
