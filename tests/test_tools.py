@@ -136,6 +136,25 @@ def test_page_of_measurements_shows_the_records():
     assert without_plots(benchmarks.page()) == without_plots(benchmarks.PAGE.read_text(encoding="utf-8"))
 
 
+def test_the_page_knows_bandwidth_and_knee_from_the_records_of_writing():
+    """By hand: a step in mid-text, 4 + 8 / 2 positions, has 100 + 8 * 10 bytes; 50 of them a second are 9000 bytes."""
+    record = {
+        "rows": [
+            {"what": "greedy, 1M, 8 tokens after 4", "peers": {"transformers": 3}},
+            {"what": "greedy, 1M, 8 tokens after 4", "peers": {"limit": 50}},
+        ],
+        "lengths": {"1M": [{"length": 2, "bytes": 120}, {"length": 32, "bytes": 420}]},
+        "length_fits": {"1M": {"seconds_at_0": 0.2, "seconds_per_position": 0.002}},
+    }
+    assert benchmarks.bandwidth(record) == pytest.approx(9000)
+    words = benchmarks.speed_by_length(record)
+    assert "256%" in words  # 256 * 0.002 / 0.2
+    assert "1.8x" in words  # 10 bytes at 9000 bytes/s are 1.1 ms, beside 2 ms
+    for speeds, batch in (([10, 19, 22, 30, 33, 34], 8), ([10, 11, 12], 1), ([10, 12, 15], 4)):
+        points = [{"batch": 2**i, "tokens_per_second": speed} for i, speed in enumerate(speeds)]
+        assert benchmarks.knee(points)["batch"] == batch  # the dip at 4 texts is no knee; all later gains are below 20%
+
+
 def row_of_training(**changes):
     """3 FLOP a token at 100 tokens/s, where the machine has 1000 FLOP/s and the reference makes 200 tokens/s."""
     speeds = {"llmlib": 100, "flops_per_s": 300, "peak_flops_per_s": 1000, "peers": {"transformers float32": 200}}

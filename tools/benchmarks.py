@@ -4,6 +4,7 @@ python tools/benchmarks.py          (`make bench WRITE=1` does so after measurin
 """
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import records
@@ -237,6 +238,66 @@ The last share is what our model's matrix products reach of the speed of one lar
 """
 
 
+def bandwidth(record: dict) -> float:
+    """Bytes a second that lie behind the table's limit: its tokens a second times the bytes of a step in mid-text."""
+    row = next(row for row in record["rows"] if "limit" in row["peers"])
+    size, n_tokens, prompt = re.fullmatch(r"greedy, (\w+), (\d+) tokens after (\d+)", row["what"]).groups()
+    points = record["lengths"][size]
+    bytes_at_0 = points[0]["bytes"] - points[0]["length"] * bytes_per_position(points)
+    return row["peers"]["limit"] * (bytes_at_0 + (int(prompt) + int(n_tokens) // 2) * bytes_per_position(points))
+
+
+def bytes_per_position(points: list[dict]) -> float:
+    """What each position in the cache adds to a step's bytes."""
+    return (points[-1]["bytes"] - points[0]["bytes"]) / (points[-1]["length"] - points[0]["length"])
+
+
+KNEE = 0.2  # the gain below which twice as many texts are not worth their wait
+
+
+def knee(points: list[dict]) -> dict:
+    """The first of the batches, each twice the one before, from which on every doubling gains less than KNEE."""
+    steep = [
+        i for i, (a, b) in enumerate(pairwise(points)) if b["tokens_per_second"] >= (1 + KNEE) * a["tokens_per_second"]
+    ]
+    return points[steep[-1] + 1 if steep else 0]
+
+
+def speed_by_length(record: dict) -> str:
+    """What a position in the cache costs, by the fitted lines and by the bytes that it adds."""
+    speed, rows = bandwidth(record), []
+    for name, fit in record["length_fits"].items():
+        each, slope = bytes_per_position(record["lengths"][name]), fit["seconds_per_position"]
+        rows.append([
+            name,
+            f"{256 * slope / fit['seconds_at_0']:.0%}",
+            f"{three(1e9 * slope)} ns",
+            f"{three(1e9 * each / speed)} ns for {three(each)} bytes",
+            f"{slope * speed / each:.1f}x",
+        ])  # fmt: skip
+    head = ["model", "the first 256 positions add", "each position, fitted", "by theory", "ratio"]
+    return (
+        "Dashed is the theory: the bytes of a step, weights and cache, over the bandwidth behind the limit above, "
+        f"{three(speed / 1e9)} GB/s.\n"
+        "It is the least that reading can take, and a line; the measured times are nearly flat where the cache is "
+        "small beside the weights, and then rise on a steeper line.\n\n"
+        f"{table(head, rows)}"
+    )
+
+
+def knees(record: dict) -> str:
+    """In words: where the throughput bends."""
+    found = {name: knee(points) for name, points in record["batches"].items()}
+    each = "; ".join(
+        f"{point['batch']} texts for the {name} model, {three(point['tokens_per_second'])} tokens/s"
+        for name, point in found.items()
+    )
+    return (
+        f"We call knee the first batch from which on every doubling gains less than {KNEE:.0%} (ringed on the right): "
+        f"{each}."
+    )
+
+
 def generation_section(record: dict) -> str:
     rows = [
         [row["what"], f"{three(row['llmlib'])} {row['unit']}", compared(row), verdict(row)] for row in record["rows"]
@@ -248,6 +309,8 @@ def generation_section(record: dict) -> str:
         left.text(
             points[-1]["length"], 1e3 * points[-1]["seconds"], f"{name} ", color=colours[name], ha="right", va="bottom"
         )
+        theory = [1e3 * p["bytes"] / bandwidth(record) for p in points]
+        left.plot([p["length"] for p in points], theory, "--", color=colours[name], lw=1)
     left.set(xlabel="positions in the cache", ylabel="milliseconds a token", ylim=(0, None))
     for name, points in record["batches"].items():
         right.loglog(
@@ -261,11 +324,15 @@ def generation_section(record: dict) -> str:
             ha="right",
             va="bottom",
         )
+        bend = knee(points)
+        right.plot(bend["batch"], bend["tokens_per_second"], "o", ms=9, mfc="none", color=plots.INK)
     right.set(xlabel="texts at once (log scale)", ylabel="tokens/s, all together (log scale)")
     figure.tight_layout()
     description = (
-        "Left: milliseconds a token against the positions in the cache, nearly flat at first, then rising on a line. "
-        "Right: tokens a second of all texts together against how many are written at once, rising until a knee."
+        "Left: milliseconds a token against the positions in the cache, nearly flat at first, then rising on a line, "
+        "above the dashed line of the bytes over the bandwidth. "
+        "Right: tokens a second of all texts together against how many are written at once, rising until a knee, "
+        "which is ringed."
     )
     return f"""## Writing
 
@@ -276,6 +343,10 @@ The limit is the speed at which this machine's memory can deliver the weights.
 {table(["what", "llmlib", "reference, same run", "target"], rows)}
 
 {embed(figure, description)}
+
+{speed_by_length(record)}
+
+{knees(record)}
 
 {machine(record, "bench/generation.py")}
 """
