@@ -415,7 +415,7 @@ def test_a_file_cut_short(folder):
 def test_parts_of_two_models(tmp_path, coder):
     """A config or a tokenizer that is sound, but another model's."""
     checkpoints.save(make(SMALL), tmp_path / "one", coder)
-    checkpoints.save(make(OTHER), tmp_path / "other", Tokenizer.train("abc abcd", 260, special_tokens=["<|end|>"]))
+    checkpoints.save(make(OTHER), tmp_path / "other", Tokenizer.train("abc abcd", 259, special_tokens=["<|end|>"]))
     for name in ("config", "tokenizer"):
         shutil.copytree(tmp_path / "one", tmp_path / name)
         shutil.copy(tmp_path / "other" / f"{name}.json", tmp_path / name)

@@ -37,7 +37,7 @@ def test_unsupported_interpreter(version, checkout, monkeypatch, capsys):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(SystemExit) as stopped:
         setup.set_up_packages()
-    assert "needs Python 3.11 to 3.13" in sentence_of(stopped, capsys)
+    assert "needs Python 3.11 to 3.14" in sentence_of(stopped, capsys)
     assert not (checkout / ".venv").exists()
 
 

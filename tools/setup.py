@@ -15,7 +15,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 BIN = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin")
 PYTHON = os.path.join(BIN, "python.exe" if os.name == "nt" else "python")
-OLDEST, NEWEST = (3, 11), (3, 13)
+OLDEST, NEWEST = (3, 11), (3, 14)  # every package of requirements.txt comes ready to install for these
 FREE_BYTES_NEEDED = 4 * 2**30  # the packages take 2.1 GiB with torch for the CPU, and pip needs room to unpack
 BROWSERS = [
     "chromium",

@@ -57,12 +57,15 @@ def run_workers(
     print is shown at the end, in order of rank. `follow` is called with one line that says how many are done.
 
     Raises WorkerFailed with the traceback of the worker that failed first; if one is killed, within 3 seconds; and
-    after `seconds` if they are not all done, with the line where each waits. Raises ValueError for what cannot be run.
+    after `seconds` if they are not all done, with the line where each waits. Raises ValueError for what cannot be run,
+    and RuntimeError on Windows, which lacks the signals and pipes that this needs.
 
     >>> from llmlib.parallel import demonstration
     >>> run_workers(demonstration.rank_and_sum, 2)  # each contributes its rank + 1
     [(0, 3.0), (1, 3.0)]
     """
+    if os.name == "nt":
+        raise RuntimeError("Windows cannot run these processes; use Linux or macOS, or Linux inside Windows (WSL).")
     if isinstance(processes, bool) or not isinstance(processes, int) or processes < 1:
         raise ValueError(f"processes is {processes!r}; it has to be a whole number of at least 1.")
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:

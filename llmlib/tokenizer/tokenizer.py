@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from array import array
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain, islice
@@ -107,13 +108,13 @@ class Tokenizer:
         """Learn a vocabulary of `vocab_size` tokens from a text or from several: 256 bytes + merges + special tokens.
 
         Training stops early when no pair occurs `min_count` times: then the vocabulary is as large as the text
-        supports, and `n_vocab` says how large. Merges never cross from one text into the next. `on_merge` is called
-        with each step's record, e.g. to show progress. Special tokens written in a text are ordinary text here.
+        supports, and a warning says how large that is. Merges never cross from one text into the next. `on_merge` is
+        called with each step's record, e.g. to show progress. Special tokens written in a text are ordinary text here.
 
         >>> Tokenizer.train("aaabdaaabac", 259).merges
         [(b'a', b'a'), (b'aa', b'a'), (b'aaa', b'b')]
-        >>> Tokenizer.train("aaabdaaabac", 1000).n_vocab
-        259
+        >>> Tokenizer.train("low lower lowest", 259).tokens("slow")
+        [b's', b'low']
 
         Raises ValueError for a vocabulary smaller than 256 + the special tokens, a text without a single character,
         or a lone surrogate; TypeError for what is not text.
@@ -135,7 +136,15 @@ class Tokenizer:
             merges.append((step.left, step.right))
             if on_merge is not None:
                 on_merge(step)
-        return cls(merges, special_tokens=special_tokens, pre_tokenizer=pre_tokenizer, normalizer=normalizer)
+        trained = cls(merges, special_tokens=special_tokens, pre_tokenizer=pre_tokenizer, normalizer=normalizer)
+        if trained.n_vocab < vocab_size:
+            times = "once" if min_count <= 1 else f"{min_count} times"
+            warnings.warn(
+                f"The vocabulary has {trained.n_vocab:,} tokens instead of {vocab_size:,}, because no further pair "
+                f"occurs {times}; train on more text, or ask for at most {trained.n_vocab:,}.",
+                stacklevel=2,
+            )
+        return trained
 
     @property
     def n_vocab(self) -> int:

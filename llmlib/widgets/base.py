@@ -80,7 +80,7 @@ class BookWidget(anywidget.AnyWidget):
 
     def __repr__(self) -> str:
         shown = (
-            f"{name}={_shorten(value)}" for name, value in self.state().items() if name not in ("caption", "number")
+            f"{name}={shorten(value)}" for name, value in self.state().items() if name not in ("caption", "number")
         )
         return f"{type(self).__name__}({', '.join(shown)})"
 
@@ -101,6 +101,7 @@ def table_html(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _shorten(value: object, limit: int = 40) -> str:
+def shorten(value: object, limit: int = 40) -> str:
+    """A value as Python writes it, cut to `limit` characters."""
     text = repr(value)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

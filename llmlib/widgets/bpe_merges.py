@@ -6,8 +6,8 @@ from typing import Any
 
 import traitlets
 
-from llmlib.tokenizer import PATTERNS, TIE_BREAKS, Tokenizer
-from llmlib.widgets.base import BookWidget, table_html
+from llmlib.tokenizer import PATTERNS, TIE_BREAKS, PreTokenizer, Tokenizer, count_words, learn_merges
+from llmlib.widgets.base import BookWidget, shorten, table_html
 from llmlib.widgets.checks import one_of
 
 MAX_CHARACTERS = 20_000
@@ -26,12 +26,16 @@ class BPEMerges(BookWidget):
     view, too; a view draws from its own computation of the same and never writes them.
 
     Setting `merges` replays those, on any text (`trained` turns False); `trained = True` learns from the text again.
+    Setting `ids` shows the text that they spell, with the merges as they are (`trained` turns False).
 
     >>> figure = BPEMerges(text="aaabdaaabac", step=2)
     >>> figure.merges, figure.tokens
     ([[97, 97], [256, 97], [257, 98]], [b'aa', b'aaa', b'aaab'])
     >>> figure.ids
     [257, 98, 100, 257, 98, 97, 99]
+    >>> figure.ids = [98, 257, 98]
+    >>> figure.text
+    'baaab'
 
     Raises traitlets.TraitError, with what is allowed, for a value that the figure cannot show.
     """
@@ -54,7 +58,7 @@ class BPEMerges(BookWidget):
         if text is not None:
             state["text"] = text
         if "ids" in state:
-            raise traitlets.TraitError("ids are computed from the text and the merges; set those instead.")
+            raise traitlets.TraitError("ids are computed from the text and the merges; give those instead.")
         if "merges" in state:
             state["trained"] = False
         state.setdefault(
@@ -65,6 +69,7 @@ class BPEMerges(BookWidget):
         super().__init__(**state)
         self.observe(self._compute, ["text", "step", "pre_tokenizer", "tie_break", "trained"])
         self.observe(self._take_merges, ["merges"])
+        self.observe(self._take_ids, ["ids"])
         self._compute()
 
     @property
@@ -74,17 +79,7 @@ class BPEMerges(BookWidget):
 
     @traitlets.validate("text")
     def _check_text(self, proposal: dict) -> str:
-        text = proposal["value"]
-        if len(text) > MAX_CHARACTERS:
-            raise traitlets.TraitError(
-                f"The text has {len(text):,} characters; the figure takes up to {MAX_CHARACTERS:,}: give it a part."
-            )
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise traitlets.TraitError(
-                "The text holds a lone surrogate, half of a character: replace it, for example by "
-                "text.encode('utf-8', 'replace').decode()."
-            )
-        return text
+        return _checked(proposal["value"])
 
     @traitlets.validate("pre_tokenizer")
     def _check_pre_tokenizer(self, proposal: dict) -> str:
@@ -113,6 +108,18 @@ class BPEMerges(BookWidget):
             tokens.append(token)
         return proposal["value"]
 
+    @traitlets.validate("ids")
+    def _check_ids(self, proposal: dict) -> list[int]:
+        if not self._computing:
+            ids, text = proposal["value"], self._spelled(proposal["value"])
+            cut = list(_encode(text, self.pre_tokenizer, _freeze(self.merges[: self.step])))
+            if cut != ids:
+                raise traitlets.TraitError(
+                    f"ids is {shorten(ids)}, which spells {shorten(text)}, but after {self.step} merges that text is "
+                    f"{shorten(cut)}; set ids that the merges lead to, or set text."
+                )
+        return proposal["value"]
+
     @traitlets.validate("step")
     def _check_step(self, proposal: dict) -> int:
         step, limit = proposal["value"], len(self._merges_now())
@@ -134,15 +141,33 @@ class BPEMerges(BookWidget):
             self._computing = True
             try:
                 self.merges = merges
+                self.step = min(self.step, len(merges))
+                self.ids = list(_encode(self.text, self.pre_tokenizer, _freeze(merges[: self.step])))
             finally:
                 self._computing = False
-            self.step = min(self.step, len(merges))
-            self.ids = list(_encode(self.text, self.pre_tokenizer, _freeze(merges[: self.step])))
 
     def _take_merges(self, change: object) -> None:
         if not self._computing:
             self.trained = False
             self._compute()
+
+    def _take_ids(self, change: dict) -> None:
+        if not self._computing:
+            with self.hold_sync(), self.hold_trait_notifications():
+                self.trained, self.text = False, self._spelled(change["new"])
+
+    def _spelled(self, ids: list[int]) -> str:
+        """The text that ids stand for; raises TraitError for an id that is not there yet, or half a character."""
+        tokens = [bytes([byte]) for byte in range(N_BYTES)] + self.tokens[: self.step]
+        unknown = [i for i in ids if not 0 <= i < len(tokens)]
+        if unknown:
+            raise traitlets.TraitError(
+                f"ids has {unknown[0]}; after {self.step} merges there are ids from 0 to {len(tokens) - 1}."
+            )
+        try:
+            return _checked(b"".join(tokens[i] for i in ids).decode())
+        except UnicodeDecodeError as error:
+            raise traitlets.TraitError(f"The ids spell no text ({error}); set ids of whole characters.") from None
 
     _computing = False
 
@@ -168,6 +193,20 @@ class BPEMerges(BookWidget):
         )
 
 
+def _checked(text: str) -> str:
+    """The text, unless the figure cannot take it: then raises TraitError."""
+    if len(text) > MAX_CHARACTERS:
+        raise traitlets.TraitError(
+            f"The text has {len(text):,} characters; the figure takes up to {MAX_CHARACTERS:,}: give it a part."
+        )
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise traitlets.TraitError(
+            "The text holds a lone surrogate, half of a character: replace it, for example by "
+            "text.encode('utf-8', 'replace').decode()."
+        )
+    return text
+
+
 def _freeze(merges: list[list[int]]) -> Pairs:
     return tuple((left, right) for left, right in merges)
 
@@ -186,7 +225,8 @@ def _learn(text: str, pre_tokenizer: str, tie_break: str) -> Pairs:
     """All merges that a text teaches, as pairs of ids."""
     if text == "":
         return ()
-    tokenizer = Tokenizer.train(text, N_BYTES + len(text.encode()), pre_tokenizer=pre_tokenizer, tie_break=tie_break)
+    words = count_words([text], PreTokenizer.named(pre_tokenizer))
+    tokenizer = Tokenizer([step[:2] for step in learn_merges(words, len(text.encode()), tie_break=tie_break)])
     return tuple((tokenizer.vocab[left], tokenizer.vocab[right]) for left, right in tokenizer.merges)
 
 

@@ -151,6 +151,14 @@ def test_what_cannot_be_run_is_refused_in_a_sentence(place):
         run_workers(functions.echo, 1, lambda: None, "")
 
 
+def test_windows_is_told_where_it_works(place, monkeypatch):
+    with monkeypatch.context() as pretended:
+        pretended.setattr(launch.os, "name", "nt")
+        pretended.setattr(subprocess, "Popen", None)  # nothing is started
+        with pytest.raises(RuntimeError, match=r"Windows cannot run these processes; use Linux or macOS, or .*WSL"):
+            run_workers(demonstration.rank_and_sum, 2)
+
+
 def test_a_process_that_no_launcher_started_is_told_how():
     with pytest.raises(RuntimeError, match=r"RANK and .* are not set.*start it with `torchrun"), joined():
         pass

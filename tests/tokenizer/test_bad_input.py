@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 
 import pytest
 
@@ -44,10 +45,23 @@ def test_training(arguments, settings, sentence):
 
 
 def test_a_vocabulary_larger_than_the_text_supports_is_cut_short():
-    tokenizer = Tokenizer.train("abab", 10_000, special_tokens=["<|endoftext|>"])
+    sentence = (
+        "The vocabulary has 258 tokens instead of 10,000, because no further pair occurs 2 times; "
+        "train on more text, or ask for at most 258."
+    )
+    with pytest.warns(UserWarning, match=f"^{re.escape(sentence)}$") as told:
+        tokenizer = Tokenizer.train("abab", 10_000, special_tokens=["<|endoftext|>"])
+    assert [warning.filename for warning in told] == [__file__], "it points at the line that asked"
     assert tokenizer.merges == [(b"a", b"b")]  # nothing else occurs twice
     assert tokenizer.n_vocab == 258
     assert tokenizer.special_tokens == {"<|endoftext|>": 257}
+
+
+def test_a_vocabulary_that_the_text_supports_brings_no_warning():
+    with warnings.catch_warnings(action="error"):
+        assert Tokenizer.train("abab", 257).n_vocab == 257
+    with pytest.warns(UserWarning, match=r"has 258 tokens instead of 300, because no further pair occurs once"):
+        assert Tokenizer.train("abab", 300, min_count=1).n_vocab == 258
 
 
 def test_no_pairs_at_all():

@@ -320,8 +320,8 @@ def test_tiktoken_reads_the_vocabulary_of_each_pattern(generate):
         ours = Tokenizer.train(text, 500, pre_tokenizer=PreTokenizer((pattern,)))
         tik = tiktoken.Encoding("peer", pat_str=pattern, mergeable_ranks=ours.vocab, special_tokens={})
         for _ in range(500):
-            text = generate(rng)
-            assert ours.encode(text) == tik.encode_ordinary(text), (pattern, text)
+            sample = generate(rng)
+            assert ours.encode(sample) == tik.encode_ordinary(sample), (pattern, sample)
 
 
 def test_importing_the_tokenizer_is_light():

@@ -42,7 +42,7 @@ def test_inputs_change_the_results():
 
 
 def test_given_merges_are_replayed_on_any_text_until_trained_again():
-    tokenizer = Tokenizer.train("low lower lowest slow slower", 262)
+    tokenizer = Tokenizer.train("low lower lowest slow slower", 261)
     pairs = [[tokenizer.vocab[left], tokenizer.vocab[right]] for left, right in tokenizer.merges]
     figure = BPEMerges("slowest", merges=pairs, step=len(pairs))
     assert not figure.trained
@@ -55,6 +55,22 @@ def test_given_merges_are_replayed_on_any_text_until_trained_again():
     figure.trained = True
     assert figure.merges == []
     assert figure.step == 0
+
+
+def test_given_ids_show_the_text_that_they_spell():
+    figure = BPEMerges("aaabdaaabac", step=2)
+    seen = []
+    figure.observe(lambda change: seen.append(change["new"]), ["ids"])
+    figure.ids = [257, 98, 98, 256]  # aaa b b aa, by hand
+    assert figure.text == "aaabbaa"
+    assert (figure.step, figure.trained, figure.merges) == (2, False, [[97, 97], [256, 97], [257, 98]])
+    assert (figure.ids, seen) == ([257, 98, 98, 256], [[257, 98, 98, 256]])
+    figure.step = 3
+    assert figure.ids == [258, 98, 256]
+    figure.ids = list("¿né?".encode())
+    assert figure.text == "¿né?"
+    figure.ids = []
+    assert figure.text == ""
 
 
 def test_a_shorter_text_leaves_a_step_that_exists():
@@ -75,6 +91,11 @@ def test_a_shorter_text_leaves_a_step_that_exists():
         ("merges", [[97]], "Merge 0 is [97]; it has to be two ids that exist by then, from 0 to 255."),
         ("merges", [[97, 97], [97, 257]], "Merge 1 is [97, 257]; it has to be two ids that exist by then, from 0 to"),
         ("merges", [[97, 97], [97, 97]], "Merge 1 makes b'aa', which is token 256 already"),
+        ("ids", [97, 258], "ids has 258; after 2 merges there are ids from 0 to 257."),
+        ("ids", [-1], "ids has -1"),
+        ("ids", [98, 97, 97], "ids is [98, 97, 97], which spells 'baa', but after 2 merges that text is [98, 256]"),
+        ("ids", [0xC3], "The ids spell no text"),
+        ("ids", [98] * 20_001, "20,001 characters; the figure takes up to 20,000"),
         ("text", "a\ud800", "lone surrogate"),
         ("text", "a" * 20_001, "20,001 characters; the figure takes up to 20,000"),
     ],
