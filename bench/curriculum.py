@@ -46,6 +46,7 @@ def measure(n: int, rounds: int) -> dict:
         "with a soft window": lambda: sampler.draw(0.37, BATCH, dice, softness=0.1),
         "a competence for each draw": lambda: sampler.draw(schedule, BATCH, dice),
         "the same, where scores tie (bisection)": lambda: tied.draw(schedule, BATCH, dice),
+        "the same, with a soft window": lambda: tied.draw(schedule, BATCH, dice, softness=0.1),
     }
     rows = [{"what": what, "seconds": seconds(work, 20 * rounds) / BATCH} for what, work in draws.items()]
     weights = curriculum_distribution(window_weights(sampler.difficulties(), 0.37))

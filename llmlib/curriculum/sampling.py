@@ -11,9 +11,9 @@ class CurriculumSampler:
     """Draws texts x with d(x) <= c, all with equal probability, or with the weights of a soft window.
 
     Texts are sorted by score once. Those open at competence c are then the first k of the order, and k is found by
-    bisection: a draw takes O(log n), and memory is 4 bytes a text, and 4 more where scores tie. Texts of equal
-    score have the same difficulty d, the share of texts with at most their score, and enter together; the easiest of
-    them are always open. Drawing is with replacement.
+    bisection: a draw takes O(log n), and memory is 4 bytes a text, and where scores tie 4 more a group of equal ones (8
+    more again once a soft window was drawn from). Texts of equal score have the same difficulty d, the share of texts
+    with at most their score, and enter together; the easiest of them are always open. Drawing is with replacement.
 
     >>> sampler = CurriculumSampler([30, 10, 20, 20])
     >>> [sampler.count_open(c) for c in (0.1, 0.5, 0.75, 1.0)]
@@ -32,6 +32,7 @@ class CurriculumSampler:
         ordered = scores[self.order]
         last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
         self.ends = None if len(last) == len(scores) else (last + 1).astype(np.uint32)  # where each tie ends
+        self._tails = (0.0, np.empty(0))  # the last rate at which ties were drawn, and what `_tails_at` found
 
     def __len__(self) -> int:
         return len(self.order)
@@ -39,10 +40,15 @@ class CurriculumSampler:
     @property
     def nbytes(self) -> int:
         """Bytes that the order and the ties take."""
-        return self.order.nbytes + (0 if self.ends is None else self.ends.nbytes)
+        return self.order.nbytes + (0 if self.ends is None else self.ends.nbytes + self._tails[1].nbytes)
 
     def count_open(self, competence):
         """How many texts have d <= c, at least the easiest: an int, or an array of them for an array."""
+        k, _ = self._opened(competence)
+        return int(k) if k.ndim == 0 else k
+
+    def _opened(self, competence) -> tuple[np.ndarray, np.ndarray]:
+        """How many texts are open, and how many groups of equal scores: arrays of the competence's shape."""
         c = np.asarray(competence, dtype=float)
         if not ((c >= 0) & (c <= 1)).all():
             raise ValueError(f"The competence is {competence!r}; it has to be from 0 to 1.")
@@ -50,10 +56,10 @@ class CurriculumSampler:
         k = (k + ((k + 1) / len(self) <= c) - (k / len(self) > c)).astype(np.int64)  # where the product was rounded
         if self.ends is None:
             k = np.maximum(1, k)
-        else:
-            k = k.astype(np.uint32)  # of the same type, or all ends would be converted for a single search
-            k = self.ends[np.maximum(0, np.searchsorted(self.ends, k, side="right") - 1)].astype(np.int64)
-        return int(k) if k.ndim == 0 else k
+            return k, k
+        k = k.astype(np.uint32)  # of the same type, or all ends would be converted for a single search
+        groups = np.maximum(1, np.searchsorted(self.ends, k, side="right"))
+        return self.ends[groups - 1].astype(np.int64), groups
 
     def difficulties(self) -> np.ndarray:
         """d of each text, as `difficulty_cdf` gives it: (n,)."""
@@ -66,20 +72,40 @@ class CurriculumSampler:
     def draw(self, competence, size: int, generator: np.random.Generator, softness: float = 0.0) -> np.ndarray:
         """`size` texts, by their number: (size,) uint32. `competence` is one for all, or one for each draw.
 
-        With `softness` s, the i-th text of the order beyond the k open ones has weight exp(-i / (n s)), as in
-        `window_weights` where no scores tie: a geometric series, whose inverse is known, so a draw is no slower.
+        With `softness` s, each is drawn from the distribution of `window_weights`: beyond the k open texts, the i-th of
+        the order has d = (k + i) / n and so the weight exp(c / s - d / s), a geometric series, whose sum is known and
+        can be inverted. Where scores tie, all of a group have the weight at its end; their sums are kept for one s, and
+        a bisection inverts them.
         """
-        k = np.maximum(1, self.count_open(competence))
-        n = len(self)
+        (k, groups), n = self._opened(competence), len(self)
         if softness == 0:
             return self.order[generator.integers(0, k, size)]
         if not (np.isfinite(softness) and softness > 0):
             raise ValueError(f"The softness is {softness!r}; it has to be 0 (a hard window) or above.")
         rate = 1 / (n * softness)
-        # sum over i = 1 ... n - k of exp(-i rate)
-        beyond = np.exp(-rate) * -np.expm1(-(n - k) * rate) / -np.expm1(-rate)
+        edge = np.maximum(k, np.asarray(competence) * n)  # the place from which on the weights fall
+        if self.ends is None:
+            beyond = np.exp((edge - k - 1) * rate) * np.expm1((k - n) * rate) / np.expm1(-rate)
+        else:
+            tails = self._tails_at(rate)
+            beyond = np.exp(edge * rate - tails[groups])
         at = generator.random(size) * (k + beyond)
-        share = np.where(beyond > 0, (at - k) / np.where(beyond > 0, beyond, 1.0), 0.0)  # of what lies beyond
-        further = np.floor(-np.log1p(np.clip(share, 0.0, 1.0) * np.expm1(-(n - k) * rate)) / rate)
-        place = np.where(at < k, np.floor(at), np.minimum(k + further, n - 1))
-        return self.order[place.astype(np.int64)]
+        far = np.flatnonzero(at >= k)
+        k, groups, beyond = (np.broadcast_to(each, size)[far] for each in (k, groups, beyond))
+        share = np.minimum((at[far] - k) / beyond, 1 - 2**-53)
+        if self.ends is None:
+            place = k + np.floor(-np.log1p(share * np.expm1((k - n) * rate)) / rate)
+        else:
+            group = np.searchsorted(tails, tails[groups] - np.log1p(-share), side="right") - 1
+            group = np.minimum(group, len(self.ends) - 1)
+            start = self.ends[group - 1]
+            place = start + np.floor(generator.random(len(far)) * (self.ends[group] - start))
+        at[far] = np.minimum(place, n - 1)
+        return self.order[at.astype(np.int64)]
+
+    def _tails_at(self, rate: float) -> np.ndarray:
+        """-ln of the weight of a group and all after it, texts weighing exp(-rate * end): (groups + 1,), rising."""
+        if self._tails[0] != rate:
+            logs = np.log(np.diff(self.ends, prepend=0)) - self.ends * rate
+            self._tails = rate, -np.append(np.logaddexp.accumulate(logs[::-1])[::-1], -np.inf)
+        return self._tails[1]

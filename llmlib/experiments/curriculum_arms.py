@@ -120,7 +120,7 @@ ARMS = (  # first those that the chapter cannot do without, so that the end of e
     *(Arm("short", measure, "root") for measure in ("length", "rarity", "perplexity", "random")),
     Arm("short", "length", "root", hard_first=True),
     Arm("noisy"),
-    *(Arm("noisy", measure, "root") for measure in ("length", "rarity", "perplexity")),
+    *(Arm("noisy", measure, "root") for measure in ("length", "rarity", "perplexity", "random")),
     Arm("noisy", "perplexity", "root", hard_first=True),
     *(Arm("clean", measure, "linear") for measure in MEASURES),
     Arm("clean", "length", "step"),
@@ -136,7 +136,7 @@ LONG_ARMS = (
     Arm("long", stories=1),
 )
 TUNED = (  # without a curriculum and with one, over the same grid
-    *(Arm(condition) for condition in ("clean", "short", "long")),
+    *(Arm(condition) for condition in ("clean", "short", "long", "noisy")),
     *(Arm(condition, "length", "root") for condition in ("clean", "short", "long")),
     Arm("clean", stories=1),
 )
@@ -168,15 +168,13 @@ def compared_runs(runs: Mapping[tuple[str, ...], Sequence[Mapping]], scale: Scal
     """Seed after seed all arms, then seed after seed the long ones, so that what is finished is balanced.
 
     All arms of a condition have the rate that is best there without a curriculum, so that they differ in the curriculum
-    alone; the curriculum that was tuned is run at its own best rate, too, where that is another. Noise keeps the rates
-    of clean stories, and so do all steps of one story.
+    alone; the curriculum that was tuned is run at its own best rate, too, where that is another. All steps of one story
+    have the rate that is best for them in the clean condition.
     """
     best = {arm: tuned(runs, arm, scale) for arm in TUNED}
     for arms in (ARMS, LONG_ARMS):
         for seed in scale.seeds:
             for arm in arms:
-                alone = Arm(
-                    "clean" if arm.condition == "noisy" or arm.stories == 1 else arm.condition, stories=arm.stories
-                )
+                alone = Arm("clean" if arm.stories == 1 else arm.condition, stories=arm.stories)
                 for rate in sorted({best[alone], best.get(arm, best[alone])}):
                     yield Run("test", seed, arm, rate)

@@ -9,7 +9,8 @@ do; a step takes one story, because budgets this small need many steps more than
 learning rate is tuned at three sizes, and a power law in N through the three optima gives it for all.
 
 The folder receives `runs.csv`, one row for each run, written when the run has ended: the same command goes on after an
-interruption, and a run that was killed begins anew. `--row` trains one row again and shows it beside the recorded one.
+interruption, and only a run that was killed or failed begins anew. `--row` trains one row again and shows it beside the
+recorded one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -122,17 +124,37 @@ def fitted_rate(runs: Sequence[SweepRun]) -> Callable[[int], float]:
 
 
 def _made(jobs: Sequence[SweepJob], plan: Plan, processes: int) -> Iterator[SweepRun]:
-    """The runs as they end: `processes` at a time, each on one thread."""
+    """The runs as they end: `processes` at a time, each on one thread and in a pool of its own, so that what is killed
+    or fails takes no other run with it. Raises RuntimeError at the end, when all others are made."""
     if processes == 1:
         yield from (train_job(job, plan.held_out) for job in jobs)
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        try:
-            for future in as_completed([pool.submit(train_job, job, plan.held_out) for job in jobs]):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+
+    def worker() -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+
+    waiting, running, lost = list(jobs), {}, {}
+    idle = [worker() for _ in range(processes)]
+    try:
+        while waiting or running:
+            while waiting and idle:
+                own, job = idle.pop(), waiting.pop(0)
+                running[own.submit(train_job, job, plan.held_out)] = own, job
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                own, job = running.pop(future)
+                error = future.exception()
+                idle.append(worker() if isinstance(error, BrokenProcessPool) else own)
+                if error is None:
+                    yield future.result()
+                else:
+                    lost[job.key] = error
+    finally:
+        for own in [*idle, *(own for own, _ in running.values())]:
+            own.shutdown(wait=False, cancel_futures=True)
+    if lost:
+        (key, error), *others = lost.items()
+        more = f", and so were {len(others)} more" if others else ""
+        raise RuntimeError(f"Run {key} was lost{more}; the same command makes what is missing.") from error
 
 
 def run_sweep(folder: Path, plan: Plan = SWEEP, processes: int = 2) -> list[SweepRun]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmlib.scaling.counting import six_nd
+from llmlib.scaling.counting import positive, six_nd
 from llmlib.scaling.fitting import checked_runs
 
 
@@ -51,7 +51,7 @@ def fit_power_law(x, y) -> PowerLaw:
     """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     if x.shape != y.shape or x.ndim != 1 or len(np.unique(x)) < 2:
-        raise ValueError(f"A line needs two different x and as many y; given {len(x)} x, {len(y)} y. Give more points.")
+        raise ValueError(f"A line needs two different x and as many y; given {x.size} x, {y.size} y. Give more points.")
     if not (np.isfinite(x) & np.isfinite(y) & (x > 0) & (y > 0)).all():
         raise ValueError("A power law has no place on log axes for numbers that are not above 0: leave them out.")
     slope, intercept = np.polyfit(np.log(x), np.log(y), 1)
@@ -66,8 +66,14 @@ def parabola_minimum(N, L) -> tuple[float, float] | None:
     >>> N, loss = parabola_minimum([1e6, 1e7, 1e8], [3.0, 2.0, 3.0])
     >>> f"{N:.3g} {loss:.3g}"
     '1e+07 2'
+
+    Raises ValueError for fewer than three different sizes, and for an N or L that is no finite number above 0.
     """
     N, L = np.asarray(N, dtype=float), np.asarray(L, dtype=float)
+    if N.shape != L.shape or N.ndim != 1:
+        raise ValueError(f"N and L have the shapes {N.shape} and {L.shape}; give two lists of one length.")
+    positive("N", N)
+    positive("L", L)
     if len(np.unique(N)) < 3:
         raise ValueError(
             f"A parabola needs three different sizes; given {len(np.unique(N))}. Add runs at this compute."
@@ -106,6 +112,8 @@ def envelope_minima(N, D, L, points: int = 200) -> list[IsoflopMinimum]:
     and neither the smallest nor the largest of these is the best: beyond them there might be a better one.
     Source: Hoffmann et al. 2022, section 3.1, there with curves along each training run.
     """
+    if points < 2:
+        raise ValueError(f"The envelope is looked at in {points} points; give at least 2.")
     N, D, L = checked_runs(N, D, L)
     log_c, curves = np.log(six_nd(N, D)), {}
     for size in np.unique(N):
@@ -131,6 +139,8 @@ def subset_exponents(
 
     A subset that leaves fewer than two different computes or best sizes is left out.
     """
+    if not (0 < share <= 1 and draws >= 1):
+        raise ValueError(f"{draws} draws of a share {share}; give at least 1, and a share above 0 and at most 1.")
     N, D, L = checked_runs(N, D, L)
     random, exponents = np.random.default_rng(seed), []
     for _ in range(draws):

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from numbers import Integral
+
+import numpy as np
+
+
+def positive(name: str, value):
+    """A number as it is, anything else as an array of float. Raises ValueError for what is not finite and above 0."""
+    array = np.asarray(value, dtype=float)
+    if not (np.isfinite(array) & (array > 0)).all():
+        raise ValueError(f"{name} is {value}; it has to be a finite number above 0.")
+    return value if isinstance(value, float | int) else array
 
 
 def six_nd(N, D):
@@ -13,8 +24,10 @@ def six_nd(N, D):
 
     >>> f"{six_nd(70e9, 1.4e12):.3g}"
     '5.88e+23'
+
+    Numbers or arrays that broadcast. Raises ValueError for what is not above 0.
     """
-    return 6 * N * D
+    return 6 * positive("N", N) * positive("D", D)
 
 
 @dataclass(frozen=True)
@@ -25,6 +38,8 @@ class DenseShape:
     ...                    feed_forward=14336, tied=False)  # Llama-3-8B
     >>> f"{shape.parameters:.4g}, {shape.train_flops(8192) / (6 * shape.parameters):.2f}"
     '8.03e+09, 1.07'
+
+    Raises ValueError for a size that is no whole number of at least 1.
     """
 
     vocabulary: int
@@ -35,6 +50,13 @@ class DenseShape:
     head_width: int
     feed_forward: int
     tied: bool = True
+
+    def __post_init__(self) -> None:
+        for name in (field.name for field in fields(self) if field.name != "tied"):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < 1:
+                raise ValueError(f"{name} is {value!r}; it has to be a whole number of at least 1.")
+            object.__setattr__(self, name, int(value))  # numpy's whole numbers overflow in products
 
     @property
     def layer_weights(self) -> int:
@@ -58,7 +80,7 @@ class DenseShape:
         Causal attention is counted as far as it looks, (length + 1) / 2 positions on average. Norms, softmax and
         rotations are left out.
         """
-        if length < 1:
+        if not length >= 1:
             raise ValueError(f"The sequence has {length} tokens; it needs at least 1.")
         products = 2 * (self.layer_weights + self.vocabulary * self.width)
         attention = self.layers * 4 * self.heads * self.head_width * (length + 1) / 2

@@ -5,8 +5,8 @@ With e = ln E, a = ln A and b = ln B the law's logarithm is a log-sum-exp, and t
     sum over runs of Huber_delta( LSE(a - alpha ln N, b - beta ln D, e) - ln L ).
 
 Hoffmann et al. (2022, section 3.3) minimise it by L-BFGS from a grid of starts. So does the slow way in the tests; the
-way here is damped Gauss-Newton, which needs some ten times fewer steps on five constants, and goes from all starts, and
-on all resamples of a bootstrap, at once: arrays have one row a problem.
+way here is damped Gauss-Newton, which needs fewer steps on five constants, and goes from all starts, and on all
+resamples of a bootstrap, at once: arrays have one row a problem.
 """
 
 from __future__ import annotations
@@ -90,10 +90,16 @@ def percentile_interval(values, level: float = 0.95) -> tuple[float, float]:
 
     >>> percentile_interval(range(101), 0.9)
     (5.0, 95.0)
+
+    Raises ValueError where there are no values, or one is no finite number.
     """
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; give a share between 0 and 1, such as 0.95.")
-    low, high = np.quantile(np.asarray(list(values), dtype=float), [(1 - level) / 2, (1 + level) / 2])
+    values = np.asarray(list(values), dtype=float)
+    if not len(values) or not np.isfinite(values).all():
+        what = f"one of them is {values[~np.isfinite(values)][0]}" if len(values) else "there are none"
+        raise ValueError(f"An interval needs finite values, and {what}; give those of some hundred resamples.")
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return round(float(low), 12), round(float(high), 12)
 
 

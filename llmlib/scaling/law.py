@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 from scipy.optimize import brentq
 
-from llmlib.scaling.counting import six_nd
+from llmlib.scaling.counting import positive, six_nd
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class LossLaw:
 
     def loss(self, N, D):
         """Nats per token after training N parameters on D tokens: numbers or arrays that broadcast -> that shape."""
-        return self.E + self.A / _positive("N", N) ** self.alpha + self.B / _positive("D", D) ** self.beta
+        return self.E + self.A / positive("N", N) ** self.alpha + self.B / positive("D", D) ** self.beta
 
     @property
     def parameters_exponent(self) -> float:
@@ -75,7 +74,7 @@ class LossLaw:
         At the optimum alpha A / N^alpha = beta B / D^beta; with ND = C / 6 that gives N* = G (C/6)^a and
         D* = (C/6)^b / G, where G = (alpha A / (beta B))^(1 / (alpha + beta)).
         """
-        product = _positive("flops", flops) / 6
+        product = positive("flops", flops) / 6
         G = (self.alpha * self.A / (self.beta * self.B)) ** (1 / (self.alpha + self.beta))
         N = G * product**self.parameters_exponent
         D = product**self.tokens_exponent / G
@@ -83,12 +82,14 @@ class LossLaw:
 
     def isoflop(self, N, flops: float) -> Allocation:
         """All of a budget on models of N parameters: D = C / 6N."""
-        D = _positive("flops", flops) / 6 / _positive("N", N)
+        D = positive("flops", flops) / 6 / positive("N", N)
         return Allocation(N, D, self.loss(N, D))
 
     def tokens_to_reach(self, loss: float, N: float) -> float:
         """Tokens after which N parameters have this loss; infinite if the model is too small ever to have it."""
-        left = loss - self.E - self.A / _positive("N", N) ** self.alpha
+        if math.isnan(loss):
+            raise ValueError("The loss is nan; give a number, nats per token.")
+        left = loss - self.E - self.A / positive("N", N) ** self.alpha
         return math.inf if left <= 0 else (self.B / left) ** (1 / self.beta)
 
     def flops_to_reach(self, loss: float) -> float:
@@ -106,8 +107,8 @@ class LossLaw:
         Where the derivative along D(N) is zero, D (beta B / D^beta - alpha A / N^alpha) + S/3 * beta B / D^beta = 0.
         Source: Sardana et al. 2024 (arXiv 2401.00448), who solve it numerically, too.
         """
-        if not served_tokens >= 0:
-            raise ValueError(f"served_tokens is {served_tokens}; give 0 or more.")
+        if not 0 <= served_tokens < math.inf:
+            raise ValueError(f"served_tokens is {served_tokens}; give a finite number, 0 or more.")
         N_best = self.best(self.flops_to_reach(loss)).N
         smallest = (self.A / (loss - self.E)) ** (1 / self.alpha)  # with endless data
 
@@ -122,13 +123,6 @@ class LossLaw:
         N = math.exp(brentq(slope, math.log(smallest) + 1e-9, math.log(N_best) + 1e-6, xtol=1e-12))
         D = self.tokens_to_reach(loss, N)
         return Allocation(N, D, self.loss(N, D))
-
-
-def _positive(name: str, value):
-    array = np.asarray(value, dtype=float)
-    if not (np.isfinite(array) & (array > 0)).all():
-        raise ValueError(f"{name} is {value}; it has to be a finite number above 0.")
-    return value if isinstance(value, float | int) else array
 
 
 HOFFMANN = LossLaw(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)  # as printed, rounded

@@ -65,7 +65,7 @@ def test_an_interrupted_queue_loses_at_most_the_run_it_fell_into(finished, tmp_p
 
     def interrupted(self, run, follow=lambda tokens: None):
         calls.append(run)
-        if len(calls) == 8:
+        if len(calls) == 9:
             raise KeyboardInterrupt
         return train(self, run, follow)
 
@@ -73,12 +73,12 @@ def test_an_interrupted_queue_loses_at_most_the_run_it_fell_into(finished, tmp_p
     with pytest.raises(KeyboardInterrupt):
         run_all(tmp_path, SMALL)
     whole = timeless(finished / "runs.csv")
-    assert timeless(tmp_path / "runs.csv") == whole[: 7 * len(SMALL.moments)]
+    assert timeless(tmp_path / "runs.csv") == whole[: 8 * len(SMALL.moments)]
     text = (tmp_path / "runs.csv").read_text()
     (tmp_path / "runs.csv").write_text(text[:-20])  # as if the power had failed while the last line was written
     calls[:] = [None] * 100
     run_all(tmp_path, SMALL)
-    assert len(calls) - 100 == len(tuning_runs(SMALL)) + len(FEW) + len(FEW_LONG) - 6
+    assert len(calls) - 100 == len(tuning_runs(SMALL)) + len(FEW) + len(FEW_LONG) - 7
     assert timeless(tmp_path / "runs.csv") == whole
 
 
@@ -180,6 +180,16 @@ def test_every_measure_is_tried_with_both_pacings():
     tried = {(arm.measure, arm.pacing) for arm in ARMS if arm.condition == "clean" and not arm.hard_first}
     assert {(measure, pacing) for measure in MEASURES for pacing in ("linear", "root")} <= tried
     assert len(set(ARMS)) == len(ARMS)
+
+
+def test_the_records_hold_every_run_of_the_queue():
+    """And no others: each at the rate that the recorded tuning gives it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curriculum_arms, "ARMS", ARMS)
+        patch.setattr(curriculum_arms, "LONG_ARMS", LONG_ARMS)
+        runs = read_runs(Path(curriculum_runs.__file__).parent / "results" / "curriculum_runs.csv")
+        assert {run.key for run in [*tuning_runs(FULL), *compared_runs(runs, FULL)]} == runs.keys()
+    assert {run.arm.condition for run in tuning_runs(FULL)} == {"clean", "short", "long", "noisy"}
 
 
 def test_about_says_on_what_and_when(finished):

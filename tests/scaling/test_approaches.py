@@ -74,3 +74,22 @@ def test_a_power_law_is_a_line_on_log_axes():
         fit_power_law([1, 2], [1, -2])
     with pytest.raises(ValueError, match="three different sizes; given 2"):
         parabola_minimum([1e4, 1e5], [3, 2])
+
+
+@pytest.mark.parametrize(
+    ("do", "message"),
+    [
+        (lambda: parabola_minimum([1e4, np.nan, 1e6], [3, 2, 3]), "N is .*; it has to be a finite number above 0"),
+        (lambda: parabola_minimum([1e4, -1e5, 1e6], [3, 2, 3]), "N is .*; it has to be a finite number above 0"),
+        (lambda: parabola_minimum([1e4, 1e5, 1e6], [3, np.nan, 3]), "L is .*; it has to be a finite number above 0"),
+        (lambda: parabola_minimum([1e4, 1e5, 1e6], [3, 2]), r"shapes \(3,\) and \(2,\); give two lists of one length"),
+        (lambda: fit_power_law(3, 4), "two different x"),
+        (lambda: subset_exponents(isoflop_minima, *ladder(), share=2), "share 2; give at least 1, and a share above 0"),
+        (lambda: subset_exponents(isoflop_minima, *ladder(), draws=0), "0 draws of a share 0.8; give at least 1"),
+        (lambda: envelope_minima(*ladder(), points=0), "in 0 points; give at least 2"),
+        (lambda: isoflop_minima([1e4], [1e6], [2.0]), "There are 1 runs; five constants need"),
+    ],
+)
+def test_what_cannot_be_found_is_refused_in_words(do, message):
+    with pytest.raises(ValueError, match=message):
+        do()

@@ -97,7 +97,15 @@ def test_without_serving_nothing_changes_and_a_model_may_be_too_small_for_a_loss
         (lambda: HOFFMANN.loss(10, [1, math.inf]), "D is"),
         (lambda: HOFFMANN.best(0), "flops is 0"),
         (lambda: HOFFMANN.flops_to_reach(1.69), "is not above E = 1.69, which no amount of compute"),
-        (lambda: HOFFMANN.best_with_serving(2.0, -1), "served_tokens is -1; give 0 or more"),
+        (lambda: HOFFMANN.best_with_serving(2.0, -1), "served_tokens is -1; give a finite number, 0 or more"),
+        (lambda: HOFFMANN.best_with_serving(2.0, math.inf), "served_tokens is inf; give a finite number"),
+        (lambda: HOFFMANN.best_with_serving(math.nan, 1), "loss nan is not above E"),
+        (lambda: HOFFMANN.tokens_to_reach(math.nan, 10), "The loss is nan; give a number"),
+        (lambda: six_nd(-1, math.nan), "N is -1; it has to be a finite number above 0"),
+        (lambda: six_nd([1, 2], [3, math.nan]), "D is .* it has to be a finite number above 0"),
+        (lambda: DenseShape(-10, 4, 1, 1, 1, 4, 8), "vocabulary is -10; it has to be a whole number of at least 1"),
+        (lambda: DenseShape(10, 4, 1, 1, 1, 4, math.nan), "feed_forward is nan; it has to be a whole number"),
+        (lambda: DenseShape(10, 4, 1, 1, 1, 4, 8).train_flops(math.nan), "nan tokens; it needs at least 1"),
         (lambda: DenseShape(10, 4, 1, 1, 1, 4, 8).train_flops(0), "0 tokens; it needs at least 1"),
     ],
 )
@@ -118,6 +126,12 @@ def test_counts_are_those_of_the_books_model(kv_heads, share, layers, vocabulary
     assert shape.parameters == config.count_parameters()
     assert shape.parameters_without_embedding == config.count_parameters(embeddings=False)
     assert shape.train_flops(length) == config.train_flops(length)
+
+
+def test_numpys_whole_numbers_do_not_overflow():
+    assert six_nd(np.int64(70e9), np.int64(1.4e12)) == pytest.approx(5.88e23)
+    assert six_nd(np.array([70_000_000_000]), 1_400_000_000_000).tolist() == pytest.approx([5.88e23])
+    assert DenseShape(*[np.int32(50_000)] * 7).parameters == DenseShape(*[50_000] * 7).parameters > 2**32
 
 
 def test_six_nd_is_exact_but_for_attention_and_what_is_looked_up():
