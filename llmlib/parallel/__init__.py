@@ -1,4 +1,4 @@
-"""Many processes for one model: torch.distributed, with gloo between processors and nccl between GPUs.
+"""Many processes for one model: torch.distributed, with gloo between processors and nccl (not run here) between GPUs.
 
 `launch` runs a function on several processes and brings back what each returns. What the processes then do is in the
 modules beside it, and each is imported where it is first used: `from llmlib.parallel import run_workers` is quick.
@@ -7,7 +7,7 @@ modules beside it, and each is imported where it is first used: `from llmlib.par
 from importlib import import_module
 
 _HOMES = {
-    "launch": ("WorkerFailed", "joined", "process_device", "run_workers"),
+    "launch": ("WorkerFailed", "group_backend", "joined", "process_device", "run_workers"),
     "tensor": ("ColumnLinear", "RowLinear", "f_copy", "g_sum", "gather_columns", "own_rows", "whole_rows"),
     "vocabulary": ("VocabularyEmbedding", "VocabularyHead", "vocabulary_cross_entropy"),
     "engines": ("ModelLoss", "fully_sharded", "dtensor_transformer", "torch_pipeline", "whole_dtensors"),

@@ -21,7 +21,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from llmlib.parallel.launch import load_worker, process_device
+from llmlib.parallel.launch import group_backend, load_worker, process_device
 
 
 def main() -> None:
@@ -106,10 +106,8 @@ def work(job: dict[str, Any], folder: Path, rank: int, function: Any, arguments:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         store = dist.FileStore(str(folder / "meeting"), processes)
-        backend = job["backend"] or ("nccl" if device.type == "cuda" else "gloo")
-        dist.init_process_group(
-            backend, store=store, rank=rank, world_size=processes, timeout=timedelta(hours=1)
-        )  # how long to wait is the caller's to say
+        backend, patience = job["backend"] or group_backend(device), timedelta(hours=1)  # the caller says how long
+        dist.init_process_group(backend, store=store, rank=rank, world_size=processes, timeout=patience)
         answer = pickle.dumps(function(*arguments))
         (folder / f"{rank}.part").write_bytes(answer)
         os.rename(folder / f"{rank}.part", result)

@@ -53,8 +53,9 @@ def run_workers(
     """What `worker(*arguments)` returns on each of `processes` processes, in order of rank.
 
     `worker` is a function of a module: the processes import it. Inside it, `torch.distributed` is ready, with all
-    processes in one group (nccl if there is a GPU for each, else gloo), and torch uses `threads` threads. What workers
-    print is shown at the end, in order of rank. `follow` is called with one line that says how many are done.
+    processes in one group (`group_backend` says what carries their tensors, unless `backend` does), and torch uses
+    `threads` threads. What workers print is shown at the end, in order of rank. `follow` is called with one line that
+    says how many are done.
 
     Raises WorkerFailed with the traceback of the worker that failed first; if one is killed, within 3 seconds; and
     after `seconds` if they are not all done, with the line where each waits. Raises ValueError for what cannot be run,
@@ -269,6 +270,18 @@ def process_device():
     return torch.device("cuda", here) if enough else torch.device("cpu")
 
 
+def group_backend(device) -> str:
+    """What carries tensors between processes: gloo those on processors, nccl those on GPUs where each process has one.
+
+    nccl was not run: the book is made and tested on machines without GPUs.
+
+    >>> import torch
+    >>> group_backend(torch.device("cpu")), group_backend(torch.device("cuda", 1))
+    ('gloo', 'cpu:gloo,cuda:nccl')
+    """
+    return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+
+
 @contextlib.contextmanager
 def joined(backend: str | None = None) -> Iterator[Any]:
     """Joins the processes that `torchrun` started, for the length of a `with`; gives this process' device."""
@@ -284,7 +297,7 @@ def joined(backend: str | None = None) -> Iterator[Any]:
     device = process_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group(backend or ("nccl" if device.type == "cuda" else "gloo"))
+    dist.init_process_group(backend or group_backend(device))
     try:
         yield device
     finally:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from llmlib.fused import output_loss
 from llmlib.model import Cache, Transformer
+from llmlib.parallel.vocabulary import VocabularyHead
 
 IGNORED = -100  # as a target: no loss here
 
@@ -68,6 +69,8 @@ class Piece(nn.Module):
     def loss_sum(self, x: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy summed over tokens, in nats, of the last piece's output: (B, T, C), (B, T) -> ()."""
         wanted = targets != IGNORED
+        if isinstance(self.head, VocabularyHead):  # the model is cut by matrices, too
+            return self.head.loss_sum(x[wanted], targets[wanted])
         return output_loss(x[wanted], self.head.weight, targets[wanted])
 
 

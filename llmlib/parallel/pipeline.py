@@ -18,6 +18,7 @@ from torch import Tensor
 from llmlib.model import Transformer
 from llmlib.parallel.pieces import Piece
 from llmlib.parallel.schedules import Order, Span, Timeline
+from llmlib.parallel.sharding import gathered_weights
 from llmlib.parallel.stages import PieceWork, SleepWork, Work
 from llmlib.parallel.tensor import Group
 
@@ -55,6 +56,18 @@ class Mail:
             work.wait()
 
 
+def way_back(group: Group | None) -> Group:
+    """A group of its own, of the same processes, for what goes back: see `Mail`."""
+    return dist.new_group(dist.get_process_group_ranks(group or dist.group.WORLD), use_local_synchronization=True)
+
+
+def clock(device: torch.device) -> float:
+    """`time.perf_counter` when the device has done all that it was told: a GPU is told, and works on its own."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 def check_order(order: Order, stages: int, chunks: int | None = None) -> int:
     """The chunks of an order; raises ValueError if it is one of another number of stages or chunks."""
     needed = 1 + max(action.chunk for actions in order for action in actions)
@@ -71,10 +84,10 @@ def common_start(group: Group | None, like: Tensor) -> float:
 
     Processes of one machine read one clock, and agree on the moment; others take the one at which they were let go.
     """
-    moment = like.new_tensor([time.perf_counter()], dtype=torch.float64)
+    moment = like.new_tensor([clock(like.device)], dtype=torch.float64)
     dist.all_reduce(moment, dist.ReduceOp.MAX, group=group)
     one_machine = os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE")
-    return moment.item() if one_machine else time.perf_counter()
+    return moment.item() if one_machine else clock(like.device)
 
 
 def execute(
@@ -102,7 +115,7 @@ def execute(
             incoming = mail.receive(shape, like, (stage - 1) % stages, "F", i, c)
         elif kind == "B" and not work.last:
             incoming = mail.receive(shape, like, (stage + 1) % stages, "B", i, c)
-        start = time.perf_counter() - origin
+        start = clock(like.device) - origin
         if kind == "F":
             outgoing = work.forward(i, incoming)
         elif kind == "B":
@@ -110,7 +123,7 @@ def execute(
         else:
             work.backward_weights(i)
         most_kept = max(most_kept, sum(len(work.kept) for work in works))
-        spans.append(Span(stage, action, start, time.perf_counter() - origin))
+        spans.append(Span(stage, action, start, clock(like.device) - origin))
         if kind == "F" and not work.last:
             mail.send(outgoing, (stage + 1) % stages, "F", i, c + (stage == stages - 1))
         elif kind == "B" and not work.first:
@@ -125,6 +138,8 @@ class Pipeline:
     On each of 4 processes, `Pipeline(model, one_f_one_b(stages=4, micro_batches=8))`; then, for each batch, its
     `add_gradients`, and a step of an optimiser of `pipeline.pieces.parameters()`.
 
+    The model may be cut by matrices before (`shard_transformer`, over another group).
+
     Raises ValueError for more stages times chunks than layers.
     """
 
@@ -137,8 +152,7 @@ class Pipeline:
             Piece(model, chunk * self.stages + self.stage, chunks * self.stages) for chunk in range(chunks)
         )
         self.tied = model.config.tied and self.stages > 1
-        ranks = dist.get_process_group_ranks(group or dist.group.WORLD)
-        self.back = dist.new_group(ranks, use_local_synchronization=True)
+        self.back = way_back(group)
         self.spans: list[Span] = []  # of the last step
         self.most_kept = 0.0  # micro-batches of a stage whose activations were kept at once in it
 
@@ -159,7 +173,7 @@ class Pipeline:
         self.spans, self.most_kept = execute(self.order, works, like, self.group, self.back)
         if self.tied:
             self._sum_tied()
-        loss = torch.tensor(sum(work.loss for work in works), dtype=torch.float64)
+        loss = torch.tensor(sum(work.loss for work in works), dtype=torch.float64, device=like.device)
         dist.all_reduce(loss, group=self.group)
         return loss.item()
 
@@ -169,14 +183,16 @@ class Pipeline:
             return
         weight = self.pieces[0].embedding.weight if self.stage == 0 else self.pieces[-1].head.weight
         other, peer = torch.empty_like(weight), self.stages - 1 - self.stage
-        sending = dist.isend(weight.grad, group=self.group, group_dst=peer)
-        dist.recv(other, group=self.group, group_src=peer)
-        sending.wait()
+        both = [(dist.isend, weight.grad), (dist.irecv, other)]  # as one, for with nccl neither may wait for the other
+        for work in dist.batch_isend_irecv([dist.P2POp(*op, group=self.group, group_peer=peer) for op in both]):
+            work.wait()
         weight.grad = weight.grad + other
 
     def own_gradients(self) -> dict[str, Tensor]:
-        """The gradients of this stage's parameters, by their names in the whole model."""
-        named = {name: p.grad for piece in self.pieces for name, p in piece.named_parameters()}
+        """The gradients of this stage's parameters, by their names in the whole model; whole, if they are cut."""
+        named: dict[str, Tensor] = {}
+        for piece in self.pieces:
+            named |= gathered_weights(piece, lambda parameter: parameter.grad)
         if self.pieces[0].config.tied:
             named.pop("head.weight", None)  # the whole model knows it by its other name
         return named

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from llmlib.model import ModelConfig, Transformer
 from llmlib.parallel.tensor import ColumnLinear, Group, RowLinear, check_divides
-from llmlib.parallel.vocabulary import VocabularyEmbedding, VocabularyHead, vocabulary_cross_entropy
+from llmlib.parallel.vocabulary import VocabularyEmbedding, VocabularyHead
 
 IGNORED = -100  # as a target: no loss here
 _CUT = (ColumnLinear, RowLinear, VocabularyEmbedding, VocabularyHead)
@@ -91,9 +91,7 @@ def _check_same(model: nn.Module, group: Group | None) -> None:
 def split_loss_sum(model: Transformer, batch: InputsAndTargets) -> Tensor:
     """Cross-entropy summed over the batch's tokens, in nats, of a model that was cut: `training.loss_sum` for it."""
     wanted = batch.targets != IGNORED
-    logits = model.head.part(model.hidden(batch.inputs)[wanted])  # (N, V / n)
-    precise = torch.promote_types(logits.dtype, torch.float32)
-    return vocabulary_cross_entropy(logits.to(precise), batch.targets[wanted], model.head.group).sum()
+    return model.head.loss_sum(model.hidden(batch.inputs)[wanted], batch.targets[wanted])
 
 
 def clip_split_gradients(model: Transformer, longest: float, group: Group | None = None) -> Tensor:
@@ -116,8 +114,11 @@ def clip_split_gradients(model: Transformer, longest: float, group: Group | None
     return norm
 
 
-def gathered_weights(model: Transformer, of: Callable[[Tensor], Tensor] = Tensor.detach) -> dict[str, Tensor]:
-    """The whole model's weights by their names in `Transformer`, on every process; with `of`, their gradients, say."""
+def gathered_weights(model: nn.Module, of: Callable[[Tensor], Tensor] = Tensor.detach) -> dict[str, Tensor]:
+    """The whole model's weights by their names in `Transformer`, on every process; with `of`, their gradients, say.
+
+    Of a `Piece` of a model that was cut, those of its layers.
+    """
     result, modules = {}, dict(model.named_modules())
     for name, parameter in model.named_parameters():
         owner, _, kind = name.rpartition(".")

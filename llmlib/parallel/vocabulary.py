@@ -51,6 +51,12 @@ class VocabularyHead(nn.Module):
         """The logits of this process' tokens, (..., C) -> (..., V / n)."""
         return functional.linear(f_copy(x, self.group), self.weight)
 
+    def loss_sum(self, x: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy summed over tokens, in nats, from logits that stay cut: (N, C), (N,) -> ()."""
+        logits = self.part(x)  # (N, V / n)
+        precise = torch.promote_types(logits.dtype, torch.float32)
+        return vocabulary_cross_entropy(logits.to(precise), targets, self.group).sum()
+
     def forward(self, x: Tensor) -> Tensor:
         return gather_columns(self.part(x), self.group)
 

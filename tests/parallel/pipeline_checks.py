@@ -13,6 +13,9 @@ from llmlib.parallel import schedules
 UNTIED = ModelConfig(vocab_size=64, context=16, width=32, layers=4, heads=4, tied=False)
 
 
+LONG = [torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6, 5]]), torch.tensor([[2, 7, 1, 8, 2, 8, 1, 8, 2, 8]])]
+
+
 def lively_model(task):
     """An untied model with large weights, so that what it writes depends on where a token stands."""
     model = replace(task, config=UNTIED).model()
@@ -36,8 +39,11 @@ def everything(task, requests, max_tokens):
     result["uneven"] = training.train_pipeline(task, schedules.gpipe(4, 3))
     result["torch"] = {name: training.train_torch_pipeline(untied, name, 4) for name in ("GPipe", "1F1B")}
     result["answers"] = parallel.pipelined_answers(lively_model(task), requests, max_tokens)
+    result["in parts"] = [parallel.pipelined_answers(lively_model(task), LONG, max_tokens, parts=n) for n in (1, 4, 9)]
     result["refusals"] = refusals(task)
-    result["mesh"] = replicas.train_mesh(task, 2, 2)
+    result["data and tensor"] = replicas.train_mesh(task, 2, 2)
+    result["data and pipeline"] = replicas.train_cube(task, schedules.one_f_one_b(2, 4), 2, 1)
+    result["pipeline and tensor"] = replicas.train_cube(task, schedules.one_f_one_b(2, 4), 1, 2)
     result["tensor"] = training.train_tensor(task)
     return result
 
@@ -53,6 +59,7 @@ def refusals(task):
         lambda: parallel.pipelined_answers(model, [torch.zeros(1, 3, dtype=torch.long)], 15),
         lambda: parallel.pipelined_answers(model, [torch.zeros(3)], 3),
         lambda: parallel.pipelined_answers(model, [torch.zeros(1, 3, dtype=torch.long)], 0),
+        lambda: parallel.pipelined_answers(model, [torch.zeros(1, 3, dtype=torch.long)], 1, parts=4),
     ):
         try:
             refused()

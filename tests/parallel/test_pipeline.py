@@ -39,8 +39,8 @@ def test_training_equals_one_process_for_20_steps(results, alone, schedule):
         assert gradients <= 1e-5
 
 
-@pytest.mark.parametrize("way", ["mesh", "tensor"])
-def test_four_processes_as_a_mesh_of_2_by_2_and_as_one_model_cut_in_four(results, alone, way):
+@pytest.mark.parametrize("way", ["data and tensor", "data and pipeline", "pipeline and tensor", "tensor"])
+def test_two_kinds_at_once_and_one_model_cut_in_four_equal_one_process_for_20_steps(results, alone, way):
     for result in results:
         losses, gradients = result[way].difference(alone)
         assert losses <= 1e-5
@@ -92,6 +92,17 @@ def test_answers_of_a_pipeline_are_those_of_the_whole_model(results):
         assert all(len(spans) == NEW_TOKENS * len(REQUESTS) for spans in line.spans)
 
 
+def test_a_prompt_read_in_parts_is_answered_as_if_read_at_once(results):
+    model = pipeline_checks.lively_model(TASK)
+    expected = [
+        [text.tokens for text in generate(model, ids.tolist(), max_tokens=NEW_TOKENS)] for ids in pipeline_checks.LONG
+    ]
+    for result in results:
+        for (answers, line), parts in zip(result["in parts"], (1, 4, 9), strict=True):
+            assert [answer.tolist() for answer in answers] == expected
+            assert all(len(spans) == 2 * (parts + NEW_TOKENS - 1) for spans in line.spans)
+
+
 def test_what_cannot_be_cut_is_refused_in_a_sentence(results):
     said = results[0]["refusals"]
     assert said[0].startswith("4 layers cannot be cut into 8 pieces, for a piece has at least one; take fewer stages")
@@ -101,6 +112,7 @@ def test_what_cannot_be_cut_is_refused_in_a_sentence(results):
     assert said[4] == "A prompt of 3 tokens and 15 new ones do not fit a context of 16."
     assert said[5].startswith("A group of requests is whole numbers, (b, T)")
     assert said[6].startswith("max_tokens is 0")
+    assert said[7] == "A prompt of 3 tokens cannot be cut into 4 parts, for a part has at least one token."
     for layers, parts in ((0, 1), (4, 0), (True, 1), (4, 1.5)):
         with pytest.raises(ValueError, match="has to be a whole number of at least 1"):
             pieces.split_layers(layers, parts)

@@ -1,5 +1,6 @@
 """The chapter's launches on pipelines and on data: what they show is what one process computes."""
 
+import pytest
 import torch
 
 from llmlib.experiments.workers import tasks, tour
@@ -33,6 +34,9 @@ def test_pipelines_that_sleep_and_that_compute():
         torch.testing.assert_close(report["gradients"]["gpipe"][name], gradient, rtol=1e-4, atol=1e-6)
     together, apart = report["answers"][1][0], report["answers"][2][0]
     assert torch.equal(together[0], torch.cat(apart))
+    in_parts, line = report["in parts"]
+    assert torch.equal(in_parts[0], together[0][:1])
+    assert [[span.action.micro_batch for span in spans] for spans in line.spans] == [[0, 1] + [0] * 7] * 2
 
 
 def test_copies_that_train_and_that_serve():
@@ -49,8 +53,12 @@ def test_copies_that_train_and_that_serve():
         assert copy["answers"][1] == copy["answers"][2]
 
 
-def test_every_way_of_training_equals_one_process():
+@pytest.mark.parametrize(
+    ("kind", "processes", "ways"), [("tensor", 2, 2), ("pipeline", 2, 2), ("data", 2, 4), ("cube", 8, 1)]
+)
+def test_every_way_of_training_equals_one_process(kind, processes, ways):
+    """With a backend for tensors on processors alone: what the workers send has to be where their model is."""
     task = tasks.Task(ModelConfig(vocab_size=64, context=16, width=32, layers=4, heads=4, tied=False), steps=2)
-    for differences in run_workers(tour.equalities, 2, task, seconds=150):
-        assert len(differences) == 8
+    for differences in run_workers(tour.equalities, processes, kind, task, seconds=150, backend="cpu:gloo"):
+        assert len(differences) == ways
         assert all(loss <= 1e-5 and gradient <= 1e-5 for loss, gradient in differences.values()), differences

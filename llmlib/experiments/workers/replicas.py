@@ -11,8 +11,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from llmlib.experiments.workers.tasks import Run, Task, follow_training, own_gradients
+from llmlib.experiments.workers.tasks import Run, Task, device_of, follow_training, own_gradients, together
 from llmlib.model import Transformer
+from llmlib.parallel.schedules import Order
 from llmlib.training import Batch, loss_sum
 
 AVERAGES = ("each", "buckets", "overlapped")
@@ -78,7 +79,7 @@ def train_fully_sharded(task: Task) -> Run:
     from llmlib.parallel import fully_sharded, gathered
 
     model = task.model()
-    replica = fully_sharded(model, init_device_mesh("cpu", (dist.get_world_size(),)))
+    replica = fully_sharded(model, init_device_mesh(device_of(model).type, (dist.get_world_size(),)))
 
     def add_gradients(batch: Batch) -> float:
         loss = own_share_of_loss(replica, batch, lambda model, share: model(share.inputs, share.targets))
@@ -128,9 +129,10 @@ def train_mesh(task: Task, data: int, tensor: int) -> Run:
 
     from llmlib.parallel import OverlappedAverage, gathered_weights, shard_transformer, split_loss_sum
 
-    mesh = init_device_mesh("cpu", (data, tensor), mesh_dim_names=("data", "tensor"))
+    model = task.model()
+    mesh = init_device_mesh(device_of(model).type, (data, tensor), mesh_dim_names=("data", "tensor"))
     replicas, parts = mesh.get_group("data"), mesh.get_group("tensor")
-    model = shard_transformer(task.model(), parts)
+    shard_transformer(model, parts)
     average = OverlappedAverage(model.parameters(), SMALL_BUCKET, replicas)
 
     def add_gradients(batch: Batch) -> float:
@@ -143,6 +145,32 @@ def train_mesh(task: Task, data: int, tensor: int) -> Run:
         return gathered_weights(model, lambda parameter: parameter.grad)
 
     return follow_training(task, model.parameters(), add_gradients, gradients)
+
+
+def train_cube(task: Task, order: Order, data: int, tensor: int) -> Run:
+    """All three at once: `data` replicas of a pipeline, whose stages hold layers that are cut over `tensor` processes.
+
+    The order says how many stages there are. A rank's digits are replica, stage and part, and a group is those that
+    differ in one digit alone. Replicas take equally many rows of a batch.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+
+    from llmlib.parallel import Pipeline, average_in_buckets, shard_transformer
+
+    model = task.model()
+    names = ("replica", "stage", "part")
+    mesh = init_device_mesh(device_of(model).type, (data, len(order), tensor), mesh_dim_names=names)
+    replicas, stages, parts = (mesh.get_group(name) for name in names)
+    pipeline = Pipeline(shard_transformer(model, parts), order, stages)
+
+    def add_gradients(batch: Batch) -> float:
+        share = batch.rows(dist.get_rank(replicas), data)
+        loss = pipeline.add_gradients(share.inputs, share.targets)
+        average_in_buckets(pipeline.pieces.parameters(), SMALL_BUCKET, replicas)
+        return mean_over_processes(torch.tensor(loss), replicas)
+
+    run = follow_training(task, pipeline.pieces.parameters(), add_gradients, pipeline.own_gradients)
+    return together(run, stages)
 
 
 def serve_texts(

@@ -74,6 +74,11 @@ def follow_training(
     return run
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's weights are."""
+    return next(model.parameters()).device
+
+
 def own_gradients(model: nn.Module) -> dict[str, Tensor]:
     """The gradients of a model that is whole, by name."""
     return {name: parameter.grad for name, parameter in model.named_parameters()}

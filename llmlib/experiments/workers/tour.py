@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from llmlib.experiments.workers.matrices import all_reduce_seconds, both_ways
-from llmlib.experiments.workers.tasks import Task
+from llmlib.experiments.workers.tasks import Run, Task
 from llmlib.model import Transformer
 from llmlib.parallel import g_sum, gather_columns, shard_transformer
 from llmlib.parallel.schedules import Order, one_f_one_b
@@ -69,7 +69,8 @@ def pipeline_tour(
     """Each order done by stages that sleep, then, if it goes backward, by stages that compute; and requests answered.
 
     `seconds` are the times of a stage forward, backward to the input and to the weights. `batch` is one step of
-    training; `requests` are prompts, (B, T), answered all in one group, then in as many groups as there are stages.
+    training; `requests` are prompts, (B, T), answered all in one group, then in as many groups as there are stages; the
+    first one also alone, read in as many parts as there are stages.
     """
     from llmlib.parallel.pipeline import Pipeline, gathered, measured_timeline, slept_timeline
     from llmlib.parallel.pipelined_inference import pipelined_answers
@@ -87,8 +88,10 @@ def pipeline_tour(
         parts = gathered(pipeline.own_gradients())
         if dist.get_rank() == 0:  # one copy of them is enough to be sent to the caller
             report["gradients"][name] = {key: value for part in parts for key, value in part.items()}
-    for groups in (1, dist.get_world_size()):
+    stages = dist.get_world_size()
+    for groups in (1, stages):
         report["answers"][groups] = pipelined_answers(model, requests.chunk(groups), 8)
+    report["in parts"] = pipelined_answers(model, [requests[:1]], 8, parts=stages)
     return report
 
 
@@ -117,20 +120,30 @@ def data_tour(
     return report
 
 
-def equalities(task: Task) -> dict[str, tuple[float, float]]:
-    """Way of training -> the greatest difference of a loss and of a gradient's entry from those of one process."""
+def equalities(kind: str, task: Task) -> dict[str, tuple[float, float]]:
+    """Way of training -> the greatest difference of a loss and of a gradient's entry from those of one process.
+
+    `kind` is "tensor", "pipeline", "data", or, on eight processes, "cube": all three at once.
+    """
     from llmlib.experiments.workers import replicas, training
 
     n, micro_batches = dist.get_world_size(), task.rows // 2
-    alone = training.train_alone(task)
-    runs = {
-        "tensor, by hand": training.train_tensor(task),
-        "tensor, torch's parallelize_module": training.train_dtensor(task),
-        "pipeline 1F1B, by hand": training.train_pipeline(task, one_f_one_b(n, micro_batches))[0],
-        "pipeline 1F1B, torch's": training.train_torch_pipeline(task, "1F1B", micro_batches),
-        "data, by hand": replicas.train_data(task),
-        "data, torch's DistributedDataParallel": replicas.train_ddp(task),
-        "data with ZeRO-1, by hand": replicas.train_zero(task)[0],
-        "data, all spread, torch's fully_shard": replicas.train_fully_sharded(task),
+    ways: dict[str, dict[str, Callable[[], Run]]] = {
+        "tensor": {
+            "by hand": lambda: training.train_tensor(task),
+            "torch's parallelize_module": lambda: training.train_dtensor(task),
+        },
+        "pipeline": {
+            "1F1B by hand": lambda: training.train_pipeline(task, one_f_one_b(n, micro_batches))[0],
+            "1F1B by torch's pipelining": lambda: training.train_torch_pipeline(task, "1F1B", micro_batches),
+        },
+        "data": {
+            "by hand": lambda: replicas.train_data(task),
+            "torch's DistributedDataParallel": lambda: replicas.train_ddp(task),
+            "ZeRO-1 by hand": lambda: replicas.train_zero(task)[0],
+            "torch's fully_shard": lambda: replicas.train_fully_sharded(task),
+        },
+        "cube": {"2 x 2 x 2": lambda: replicas.train_cube(task, one_f_one_b(2, micro_batches // 2), 2, 2)},
     }
-    return {name: run.difference(alone) for name, run in runs.items()}
+    alone = training.train_alone(task)
+    return {name: train().difference(alone) for name, train in ways[kind].items()}

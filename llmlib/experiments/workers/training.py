@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from llmlib.experiments.workers.tasks import Run, Task, follow_training, own_gradients, together, train_alone
+from llmlib.experiments.workers.tasks import Run, Task, device_of, follow_training, own_gradients, together, train_alone
 from llmlib.parallel.schedules import Order, Timeline
 from llmlib.training import Batch
 
@@ -47,8 +47,9 @@ def train_dtensor(task: Task) -> Run:
 
     from llmlib.parallel import dtensor_transformer, whole_dtensors
 
-    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
-    model = dtensor_transformer(task.model(), mesh)
+    model = task.model()
+    mesh = init_device_mesh(device_of(model).type, (dist.get_world_size(),))
+    dtensor_transformer(model, mesh)
 
     def add_gradients(batch: Batch) -> Tensor:
         logits = model(batch.inputs)
