@@ -4,7 +4,7 @@ import { chart, path } from "./chart.js";
 import { plural, significant } from "./format.js";
 import { frame, h, svg } from "./frame.js";
 import { gantt } from "./gantt.js";
-import { SCHEDULES, cannotInterleave, measuredTimeline, neededBy, scheduleName, scheduled } from "./pipeline_schedules.js";
+import { SCHEDULES, cannotInterleave, idleShare, measuredTimeline, neededBy, orderOf, sameOrder, scheduleName, scheduled } from "./pipeline_schedules.js";
 
 const SIZES = [1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64]; // of the curve's micro-batches
 const LIMITS = { stages: [1, 16], micro_batches: [1, 64], ratio: [0, 4], communication: [0, 2], chunks: [2, 4], step: [0, 9999] };
@@ -26,22 +26,38 @@ export function stateOf(model) {
     communication: clamped(model.get("communication"), LIMITS.communication, 0),
     v: whole(model.get("chunks"), LIMITS.chunks, 2),
     step: whole(model.get("step"), LIMITS.step, 0),
-    measured: model.get("measured") ?? [],
+    measured: model.get("measured"),
+    record: Object.hasOwn(model.get("records") ?? {}, model.get("measured")) ? model.get("records")[model.get("measured")] : null,
   };
 }
 
+/** Whether a measured timeline is of these sizes and of one of these schedules. */
+const belongs = (line, { p, m, v, schedules }) => line.spans.length === p && schedules.some(({ key, problem }) => !problem && sameOrder(line.spans, orderOf(key, p, m, v)));
+
+/** "1F1B, 4 stages, 8 micro-batches": what a measured timeline is of. */
+function orderName({ spans }) {
+  const [m, v] = ["batch", "chunk"].map((part) => 1 + Math.max(...spans[0].map((span) => span[part])));
+  const p = spans.length;
+  const key = SCHEDULES.map(([each]) => each).find((each) => !(each === "interleaved" && cannotInterleave(p, m)) && sameOrder(spans, orderOf(each, p, m, v)));
+  const name = key === undefined ? "another order" : scheduleName(key);
+  return `${name}, ${plural(p, "stage")}, ${plural(m, "micro-batch", "micro-batches")}${v > 1 ? `, ${v} chunks` : ""}`;
+}
+
 /** The charts of a state: [{name, line} or {name, problem}], the schedule, the one it is compared with, the measured one. */
-export function chartsOf({ p, m, schedule, other, ratio, communication, v, measured }) {
+export function chartsOf({ p, m, schedule, other, ratio, communication, v, measured, record }) {
   const predicted = [...new Set([schedule, other].filter(Boolean))].map((key) => {
     const problem = key === "interleaved" ? cannotInterleave(p, m) : "";
     const name = key === "interleaved" ? `Interleaved 1F1B, ${v} chunks` : scheduleName(key);
     return problem ? { key, name, problem } : { key, name, line: scheduled(key, p, m, { v, ratio, communication }) };
   });
-  return measured.length > 0 ? [...predicted, { key: "measured", name: "Measured", line: measuredTimeline(measured) }] : predicted;
+  if (!record) return predicted;
+  const [name, line] = [`Measured, ${measured}`, measuredTimeline(record)];
+  const problem = belongs(line, { p, m, v, schedules: predicted }) ? "" : `${name}: it is of ${orderName(line)}; choose that to lay it beneath the prediction.`;
+  return [...predicted, problem ? { key: "measured", name, problem } : { key: "measured", name, line }];
 }
 
 /** The idle share against m: [[m, share], …], at the sizes where the schedule exists. */
-export const bubbleCurve = (key, p, times, sizes = SIZES) => sizes.filter((m) => key !== "interleaved" || cannotInterleave(p, m) === "").map((m) => [m, scheduled(key, p, m, times).fraction]);
+export const bubbleCurve = (key, p, times, sizes = SIZES) => sizes.filter((m) => key !== "interleaved" || cannotInterleave(p, m) === "").map((m) => [m, idleShare(key, p, m, times)]);
 
 function render({ model, el }) {
   const figure = frame({ model, el }, { name: "The pipeline bubble", lead: "Raise the number of micro-batches, and watch the idle time shrink; press Play to see the pipeline fill." });
@@ -53,10 +69,20 @@ function render({ model, el }) {
   figure.range("ratio", { label: "Backward time", unit: "× forward", min: 0, max: 4, step: 0.25, format: significant });
   figure.range("communication", { label: "Communication", unit: "× forward", min: 0, max: 2, step: 0.05, format: significant });
   const chunks = figure.range("chunks", { label: "Chunks v", min: 2, max: 4 });
+  const measured = figure.select("measured", { label: "Measured timeline", options: [] });
+  const offer = () => {
+    const names = Object.keys(model.get("records") ?? {}).sort();
+    measured.input.replaceChildren(...[["", "none"], ...names.map((name) => [name, name])].map(([value, words]) => h("option", { value }, words)));
+    measured.input.value = names.includes(model.get("measured")) ? model.get("measured") : "";
+    measured.node.hidden = names.length === 0;
+    figure.redraw();
+  };
+  figure.on("records", offer);
+  offer();
   const until = () => Math.max(1, ...now.charts.filter(({ line }) => line).map(({ line }) => line.step));
   const stepper = figure.stepper("step", { label: "Time passed", count: () => Math.ceil(until() - 1e-9), ms: 250 });
   figure.remember("cursor");
-  for (const trait of ["cursor", "measured"]) figure.on(trait, figure.redraw);
+  figure.on("cursor", figure.redraw);
 
   const legend = h("p", { className: "bw-legend" }, ...[["is-forward", "forward"], ["is-backward", "backward"], ["is-weight", "weights' gradients"], ["is-idle", "idle: the bubble"]].map(([kind, words]) => h("span", { className: `bw-key ${kind}` }, words)));
   const gantts = h("div", { className: "bw-gantts" });
@@ -246,6 +272,7 @@ function render({ model, el }) {
       paintCurves(state);
       paintMemory();
     }
+    if (measured.input.selectedIndex < 0) measured.input.value = ""; // an address may name what is not there
     stepper.show();
     paintGantts(state);
     figure.say(sentence(state));
@@ -259,4 +286,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render, address: ["stages", "micro_batches", "schedule", "other", "ratio", "communication", "chunks", "step", "cursor"] };
+export default { render, address: ["stages", "micro_batches", "schedule", "other", "ratio", "communication", "chunks", "measured", "step", "cursor"] };

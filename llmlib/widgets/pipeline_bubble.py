@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import traitlets
@@ -17,6 +17,7 @@ LIMITS = {"stages": (1, 16), "micro_batches": (1, 64), "ratio": (0, 4), "communi
           "step": (0, 9999)}  # fmt: skip
 TO_THE_END = LIMITS["step"][1]
 MAX_MEASURED = 8192  # actions
+LONGEST_NAME = 40  # characters of a record's name
 SHOWN = 90  # characters of a stage's order in the fallback
 
 
@@ -29,8 +30,9 @@ class PipelineBubble(BookWidget):
     belongs to 'interleaved'. `step` is how much time is shown, in T_F, `cursor` the action pointed at: [] or [chart,
     stage, number of the action].
 
-    `measured` holds recorded actions, [stage, kind, micro_batch, chunk, start, end] with times in seconds; they are
-    drawn beneath the prediction, in units of their own mean forward pass. `PipelineBubble.over` makes such a figure.
+    `records` holds recorded actions, by names to choose from: [stage, kind, micro_batch, chunk, start, end], with times
+    in seconds. `measured` is the one chosen, or ''; where it is of the sizes and of a schedule that are shown, it
+    is drawn beneath the prediction, in units of its own mean forward pass. `PipelineBubble.over` makes such a figure.
 
     >>> figure = PipelineBubble(stages=4, micro_batches=8, schedule="1f1b")
     >>> line = figure.timeline("1f1b")
@@ -55,26 +57,35 @@ class PipelineBubble(BookWidget):
     cursor = traitlets.List(traitlets.Int(), help="The action pointed at: [chart, stage, number], or [].").tag(
         sync=True
     )
-    measured = traitlets.List(help="Recorded actions: [stage, kind, micro_batch, chunk, start, end], in seconds.").tag(
-        sync=True
-    )
+    records = traitlets.Dict(
+        help="Name -> recorded actions: [stage, kind, micro_batch, chunk, start, end], in seconds."
+    ).tag(sync=True)
+    measured = traitlets.Unicode("", help="The record drawn beneath, or nothing.").tag(sync=True)
 
-    def __init__(self, **state: Any) -> None:
+    def __init__(self, *, made: str = "", **state: Any) -> None:
         what = "computed here, from the order of each schedule and from what each action needs"
-        if state.get("measured"):
-            what += "; beneath it, recorded times"
+        if state.get("records"):
+            what += f"; beneath it, times recorded {made}".rstrip()
         state.setdefault("caption", f"A pipeline's work over time, a row for each stage: {what}.")
         super().__init__(**state)
 
     @classmethod
-    def over(cls, record: Sequence[Iterable[Any]], schedule: str, **state: Any) -> "PipelineBubble":
-        """Lay a record over the prediction: sizes and the ratio of times are taken from it.
+    def over(
+        cls, records: Mapping[str, Sequence[Iterable[Any]]], schedule: str, measured: str | None = None, **state: Any
+    ) -> "PipelineBubble":
+        """Lay a record over the prediction, which takes its sizes and its ratio of times; the reader can choose others.
 
-        `record` holds for each stage what it did: things with kind, micro_batch, chunk, start and end, or spans.
+        A record holds for each stage what it did: things with kind, micro_batch, chunk, start and end, or spans.
+        `measured` is the one shown first: the first, unless given. `made` says where and when, for the caption.
         """
-        measured = [_recorded(stage, each) for stage, events in enumerate(record) for each in events]
+        known = {
+            name: [_recorded(stage, each) for stage, events in enumerate(record) for each in events]
+            for name, record in records.items()
+        }
+        measured = one_of("measured", next(iter(known), "") if measured is None else measured, known)
+        actions = known[measured]
         took = dict.fromkeys("FBW", 0.0)
-        for _, kind, *_, start, end in measured:
+        for _, kind, *_, start, end in actions:
             took[kind] += end - start
         if not took["F"]:
             raise traitlets.TraitError(
@@ -83,8 +94,9 @@ class PipelineBubble(BookWidget):
         low, high = LIMITS["ratio"]
         ratio = round(4 * (took["B"] + took["W"]) / took["F"]) / 4  # as finely as the figure's slider
         state.setdefault("ratio", min(max(ratio, low), high))
-        m = 1 + max(micro_batch for _, _, micro_batch, *_ in measured)
-        return cls(stages=len(record), micro_batches=m, schedule=schedule, measured=measured, **state)
+        stages, m = (1 + max(action[place] for action in actions) for place in (0, 2))
+        sizes = {"stages": stages, "micro_batches": m, "schedule": schedule}
+        return cls(records=known, measured=measured, **sizes, **state)
 
     def timeline(self, schedule: str) -> Timeline:
         """The predicted times of one of the schedules at the figure's sizes. Raises ValueError where it has none."""
@@ -115,19 +127,12 @@ class PipelineBubble(BookWidget):
         return value
 
     @traitlets.validate("measured")
-    def _check_measured(self, proposal: dict) -> list[list[Any]]:
-        actions = [_checked_action(i, action) for i, action in enumerate(proposal["value"])]
-        if len(actions) > MAX_MEASURED:
-            raise traitlets.TraitError(
-                f"measured holds {len(actions)} actions; the figure draws up to {MAX_MEASURED}: give it fewer."
-            )
-        if actions and set(range(1 + max(a[0] for a in actions))) != {a[0] for a in actions if a[1] == "F"}:
-            raise traitlets.TraitError(
-                "measured has stages without a forward action: number the stages from 0, and give all their actions."
-            )
-        if actions and sum(a[5] - a[4] for a in actions if a[1] == "F") == 0:
-            raise traitlets.TraitError("measured has forward actions that take no time: record them in seconds.")
-        return actions
+    def _check_measured(self, proposal: dict) -> str:
+        return one_of("measured", proposal["value"], ["", *self.records])
+
+    @traitlets.validate("records")
+    def _check_records(self, proposal: dict) -> dict[str, list[list[Any]]]:
+        return {name: _checked_record(name, actions) for name, actions in proposal["value"].items()}
 
     def fallback(self) -> str:
         words, rows = [], []
@@ -147,8 +152,11 @@ class PipelineBubble(BookWidget):
                 shown = text.split(": ")[1]
                 shown = shown if len(shown) <= SHOWN else shown[:SHOWN].rsplit(" ", 1)[0] + " …"
                 rows.append([NAMES[name], stage, shown, f"{line.peak_activations[stage]:.3g}"])
-        if self.measured:
-            words.append(f"A record of {len(self.measured)} actions is drawn beneath it.")
+        if self.measured in self.records:
+            words.append(
+                f"The record {html.escape(repr(self.measured))}, of {len(self.records[self.measured])} actions, is "
+                "drawn beneath it if it is of these sizes and of this schedule."
+            )
         head = ["schedule", "stage", "in this order", "activations kept at most, in micro-batches"]
         return f"<p>{' '.join(words)}</p>" + (table_html(head, rows) if rows else "")
 
@@ -158,7 +166,26 @@ def _recorded(stage: int, event: Any) -> list[Any]:
     return [stage, action.kind, action.micro_batch, action.chunk, event.start, event.end]
 
 
-def _checked_action(number: int, action: Any) -> list[Any]:
+def _checked_record(name: Any, record: Any) -> list[list[Any]]:
+    """A record as lists, or a TraitError with what is wrong with it."""
+    if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME:
+        raise traitlets.TraitError(f"A record is named {name!r}; give a name of 1 to {LONGEST_NAME} characters.")
+    if not isinstance(record, list | tuple) or not 0 < len(record) <= MAX_MEASURED:
+        raise traitlets.TraitError(
+            f"The record {name!r} is not a list of 1 to {MAX_MEASURED} actions, which is what the figure draws."
+        )
+    actions = [_checked_action(name, i, action) for i, action in enumerate(record)]
+    if set(range(1 + max(a[0] for a in actions))) != {a[0] for a in actions if a[1] == "F"}:
+        raise traitlets.TraitError(
+            f"The record {name!r} has stages without a forward action: number the stages from 0, and give all their "
+            "actions."
+        )
+    if sum(a[5] - a[4] for a in actions if a[1] == "F") == 0:
+        raise traitlets.TraitError(f"The record {name!r} has forward actions that take no time: record seconds.")
+    return actions
+
+
+def _checked_action(name: str, number: int, action: Any) -> list[Any]:
     """A recorded action as a list, or a TraitError with what is wrong with it."""
     sound = isinstance(action, list | tuple) and len(action) == 6
     if sound:
@@ -170,7 +197,8 @@ def _checked_action(number: int, action: Any) -> list[Any]:
         sound = sound and all(isinstance(t, int | float) and math.isfinite(t) for t in (start, end)) and start <= end
     if not sound:
         raise traitlets.TraitError(
-            f"measured[{number}] is {action!r}; it has to be [stage, kind, micro_batch, chunk, start, end]: a stage "
+            f"Action {number} of the record {name!r} is {action!r}; it has to be "
+            f"[stage, kind, micro_batch, chunk, start, end]: a stage "
             f"from 0 to 15, 'F', 'B' or 'W', and two times in seconds, the start not after the end."
         )
     return list(action)

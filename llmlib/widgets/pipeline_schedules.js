@@ -62,21 +62,27 @@ export function orderOf(schedule, p, m, v = 2) {
   });
 }
 
+/** Whether stages do the same actions in the same order. */
+export const sameOrder = (one, other) =>
+  one.length === other.length &&
+  one.every((actions, s) => actions.length === other[s].length && actions.every(({ kind, batch, chunk }, i) => kind === other[s][i].kind && batch === other[s][i].batch && chunk === other[s][i].chunk));
+
 /** For each stage the most micro-batches whose activations it keeps at once; a chunk of v counts 1/v. */
 export function peakActivations(order, v) {
   return order.map((actions) => {
-    const last = new Map(actions.map((action, i) => [action.batch * v + action.chunk, i]));
+    const last = []; // of each micro-batch's chunk: the place of its last action
+    actions.forEach((action, i) => (last[action.batch * v + action.chunk] = i));
     let [kept, peak] = [0, 0];
     actions.forEach((action, i) => {
       if (action.kind === "F") kept += 1;
       peak = Math.max(peak, kept);
-      if (last.get(action.batch * v + action.chunk) === i) kept -= 1;
+      if (last[action.batch * v + action.chunk] === i) kept -= 1;
     });
     return peak / v;
   });
 }
 
-const chunksOf = (order) => 1 + Math.max(...order.flatMap((actions) => actions.map(({ chunk }) => chunk)));
+const chunksOf = (order) => 1 + order[0].reduce((most, { chunk }) => Math.max(most, chunk), 0);
 
 /** The (stage, action) pairs that an action needs besides its stage's own order: [stage, kind, chunk], for its micro-batch. */
 export function neededBy(p, v, stage, { kind, chunk }) {
@@ -86,58 +92,78 @@ export function neededBy(p, v, stage, { kind, chunk }) {
   return stage < p - 1 ? [own, [stage + 1, "B", chunk]] : chunk < v - 1 ? [own, [0, "B", chunk + 1]] : [own];
 }
 
+/** The stage from which an action needs the same micro-batch, or -1; what it needs of its own stage is done before in its order. */
+function neededFrom(p, v, stage, kind, chunk) {
+  if (kind === "F") return stage > 0 ? stage - 1 : chunk > 0 ? p - 1 : -1;
+  if (kind === "B") return stage < p - 1 ? stage + 1 : chunk < v - 1 ? 0 : -1;
+  return -1;
+}
+
+/** Does an order, every action as soon as it can: `note(stage, action, start, end, waits)` for each; gives each stage's end. */
+function play(order, { forward = 1, backward = 1, weight = 1, communication = 0 }, note) {
+  const p = order.length;
+  const v = chunksOf(order);
+  const split = order[0].some(({ kind }) => kind === "W");
+  const takes = { F: forward / v, B: (split ? backward : backward + weight) / v, W: weight / v };
+  const m = 1 + order[0].reduce((most, { batch }) => Math.max(most, batch), 0);
+  const ends = { F: new Float64Array(p * v * m).fill(-1), B: new Float64Array(p * v * m).fill(-1), W: new Float64Array(p * v * m) };
+  const done = order.map(() => 0);
+  const free = order.map(() => 0);
+  for (let moved = true; moved; ) {
+    moved = false;
+    for (let stage = 0; stage < p; stage += 1) {
+      const actions = order[stage];
+      for (; done[stage] < actions.length; done[stage] += 1) {
+        const action = actions[done[stage]];
+        const { kind, batch, chunk } = action;
+        const from = neededFrom(p, v, stage, kind, chunk);
+        let start = free[stage];
+        let waits = null;
+        if (from >= 0) {
+          const piece = kind === "F" ? chunk - (stage === 0) : chunk + (stage === p - 1);
+          const end = ends[kind][(from * v + piece) * m + batch];
+          if (end < 0) break;
+          const ready = end + communication * (from !== stage);
+          if (ready > start) [start, waits] = [ready, [from, kind, piece]];
+        }
+        free[stage] = start + takes[kind];
+        ends[kind][(stage * v + chunk) * m + batch] = free[stage];
+        note?.(stage, action, start, free[stage], waits);
+        moved = true;
+      }
+    }
+  }
+  return free;
+}
+
 /**
  * The times of an order in which every stage begins each action as soon as it can:
  * {spans: for each stage [{stage, kind, batch, chunk, start, end, waits: [stage, kind, chunk] or null}], step, ideal,
  * fraction, ratio, peaks}. `waits` is what the start came from, if another stage's result came last.
  */
-export function timelineOf(order, { forward = 1, backward = 1, weight = 1, communication = 0 } = {}) {
-  const p = order.length;
-  const v = chunksOf(order);
-  const split = order.some((actions) => actions.some(({ kind }) => kind === "W"));
-  const takes = { F: forward / v, B: (split ? backward : backward + weight) / v, W: weight / v };
-  const KINDS = { F: 0, B: 1, W: 2 };
-  const m = 1 + Math.max(...order[0].map(({ batch }) => batch));
-  const ends = new Float64Array(p * 3 * v * m).fill(-1);
-  const at = (stage, kind, chunk, batch) => ((stage * 3 + KINDS[kind]) * v + chunk) * m + batch;
+export function timelineOf(order, times = {}) {
   const spans = order.map(() => []);
-  const free = order.map(() => 0);
-  for (let moved = true; moved; ) {
-    moved = false;
-    order.forEach((actions, stage) => {
-      while (spans[stage].length < actions.length) {
-        const action = actions[spans[stage].length];
-        let start = free[stage];
-        let waits = null;
-        let known = true;
-        for (const need of neededBy(p, v, stage, action)) {
-          const end = ends[at(...need, action.batch)];
-          if (end < 0) known = false;
-          const ready = end + communication * (need[0] !== stage);
-          if (ready > start) [start, waits] = [ready, need];
-        }
-        if (!known) break;
-        free[stage] = start + takes[action.kind];
-        ends[at(stage, action.kind, action.chunk, action.batch)] = free[stage];
-        spans[stage].push({ stage, ...action, start, end: free[stage], waits });
-        moved = true;
-      }
-    });
-  }
-  return summary(spans, peakActivations(order, v));
+  play(order, times, (stage, { kind, batch, chunk }, start, end, waits) => spans[stage].push({ stage, kind, batch, chunk, start, end, waits }));
+  return summary(spans, peakActivations(order, chunksOf(order)));
 }
 
 /** What follows from spans, predicted or measured. */
 export function summary(spans, peaks) {
   const first = Math.min(...spans.map((row) => row[0].start));
   const step = Math.max(...spans.map((row) => row.at(-1).end)) - first;
-  const ideal = spans.flat().reduce((sum, { start, end }) => sum + end - start, 0) / spans.length;
+  const ideal = spans.reduce((sum, row) => row.reduce((part, { start, end }) => part + end - start, sum), 0) / spans.length;
   return { spans, step, ideal, fraction: 1 - ideal / step, ratio: step / ideal - 1, peaks };
 }
 
 /** The schedule's times in units of T_F: `ratio` is (T_B + T_W) / T_F, half of it for the weights' gradients. */
 export const scheduled = (schedule, p, m, { v = 2, ratio = 2, communication = 0 } = {}) =>
   timelineOf(orderOf(schedule, p, m, v), { forward: 1, backward: ratio / 2, weight: ratio / 2, communication });
+
+/** The idle share alone of all device time: as `scheduled(...).fraction`, without a list of what is done when. */
+export function idleShare(schedule, p, m, { v = 2, ratio = 2, communication = 0 } = {}) {
+  const step = play(orderOf(schedule, p, m, v), { forward: 1, backward: ratio / 2, weight: ratio / 2, communication }).reduce((most, end) => Math.max(most, end), 0);
+  return 1 - (m * (schedule === "forward" ? 1 : 1 + ratio)) / step;
+}
 
 /** Recorded actions [[stage, kind, batch, chunk, start, end], …] in seconds as a timeline in units of their mean T_F. */
 export function measuredTimeline(actions) {

@@ -28,10 +28,13 @@ def test_both_figures_live_both_ways(open_lab):
     lab.wait("(bubble.cursor, bubble.step)", [[0, 0, 0], 32])
     lab.python("""
 spans = [s for row in timeline(one_f_one_b(4, 8), 0.01, 0.01, 0.01).spans for s in row]
-bubble.measured = [[s.stage, *s.action, s.start, s.end] for s in spans]
-bubble.stages, bubble.step, answer = 2, 9999, None""")
-    wait_for_status(page, "Measured: the step takes as long as 33", "The pipeline bubble")
-    wait_for_status(page, "1F1B, 2 stages, 8 micro-batches", "The pipeline bubble")
+bubble.records = {"slept": [[s.stage, *s.action, s.start, s.end] for s in spans]}
+bubble.step, answer = 9999, None""")
+    first.get_by_label("Measured timeline").select_option("slept")
+    lab.wait("bubble.measured", "slept")
+    wait_for_status(page, "Measured, slept: the step takes as long as 33", "The pipeline bubble")
+    lab.python("bubble.stages, answer = 2, None")
+    wait_for_status(page, "it is of 1F1B, 4 stages, 8 micro-batches; choose that", "The pipeline bubble")
     assert lab.python("bubble.stages = 17; answer = 0") == "TraitError: stages is 17; choose a number from 1 to 16."
 
     matrix.get_by_label("X: a row a line").fill("1 1 1 1")
