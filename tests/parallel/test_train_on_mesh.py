@@ -2,10 +2,14 @@
 
 import csv
 import os
+import re
+import shlex
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -26,15 +30,33 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+def command(endpoint: str) -> list[str]:
+    """What is typed on each of two machines, the first of which is at this endpoint."""
+    options = ["--nnodes", "2", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    options += ["--rdzv-endpoint", endpoint, "--rdzv-id", "book"]
+    return ["torchrun", *options, "-m", train_on_mesh.__name__, "runs/mesh", "--tensor", "2"]
+
+
+def as_a_shell_reads(text: str) -> list[str]:
+    """The words of the command for several machines in a text; a backslash at a line's end goes on with the next."""
+    return shlex.split(re.search(r"torchrun --nnodes .*(?:\\\n.*)*", text)[0].replace("\\\n", ""))
+
+
+def test_the_command_in_the_chapter_and_in_the_script_is_the_one_that_is_tested():
+    cells = nbformat.read(Path(__file__).parents[2] / "book" / "parallelism.ipynb", as_version=4).cells
+    (text,) = [cell.source for cell in cells if "torchrun --nnodes" in cell.source]
+    assert as_a_shell_reads(text) == command("HOST:29400")
+    assert as_a_shell_reads(train_on_mesh.__doc__) == command("HOST:29400")
+
+
 def test_two_agents_of_two_processes_take_the_steps_of_one_process(tmp_path):
-    """As the script's own description starts it, with this host twice."""
-    options = ["--nnodes", "2", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-id", "book"]
-    options += ["--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--local-addr", "127.0.0.1"]
-    command = [sys.executable, "-m", "torch.distributed.run", *options, "-m", train_on_mesh.__name__]
+    """As chapter and script start it, with this host twice."""
+    _, *options, _, tensor, parts = command(f"127.0.0.1:{free_port()}")
+    options = [sys.executable, "-m", "torch.distributed.run", "--local-addr", "127.0.0.1", *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": LOOPBACK}
     with open(tmp_path / "said", "wb") as said:
         agents = [
-            subprocess.Popen([*command, tmp_path / "mesh", "--tensor", "2", "--trial"], env=environment, stderr=said)
+            subprocess.Popen([*options, tmp_path / "mesh", tensor, parts, "--trial"], env=environment, stderr=said)
             for _ in range(2)
         ]
         try:

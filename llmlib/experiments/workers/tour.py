@@ -120,6 +120,15 @@ def data_tour(
     return report
 
 
+def here() -> str:
+    """Where and when something is measured now, for a caption: "on 2 cores of ..., 2026-11-25"."""
+    from datetime import date
+
+    from llmlib.experiments.describe_story_model import hardware
+
+    return f"on {hardware()}, {date.today().isoformat()}"
+
+
 def equalities(kind: str, task: Task) -> dict[str, tuple[float, float]]:
     """Way of training -> the greatest difference of a loss and of a gradient's entry from those of one process.
 
