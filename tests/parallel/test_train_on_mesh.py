@@ -39,7 +39,7 @@ def command(endpoint: str) -> list[str]:
 
 def as_a_shell_reads(text: str) -> list[str]:
     """The words of the command for several machines in a text; a backslash at a line's end goes on with the next."""
-    return shlex.split(re.search(r"torchrun --nnodes .*(?:\\\n.*)*", text)[0].replace("\\\n", ""))
+    return shlex.split(re.search(r"torchrun --nnodes [^\\\n]*(?:\\\n[^\\\n]*)*", text)[0].replace("\\\n", ""))
 
 
 def test_the_command_in_the_chapter_and_in_the_script_is_the_one_that_is_tested():
