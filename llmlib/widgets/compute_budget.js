@@ -11,10 +11,10 @@ const SIZES = 40; // steps along the isoFLOP curve, ten to a factor of ten; the 
 const EXCESSES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]; // nats per token above E: a curve of equal loss each
 const RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹";
 
-/** 5.76e23 -> "5.76 × 10²³"; numbers below a million in full. */
+/** 5.76e23 -> "5.76 × 10²³"; numbers from a thousandth to a million in full. */
 export function scientific(value) {
-  if (value < 1e6) return significant(value);
-  const [digits, power] = value.toExponential(2).split("e+");
+  if (value === 0 || (value >= 1e-3 && value < 1e6)) return significant(value);
+  const [digits, power] = value.toExponential(2).split("e");
   return `${Number(digits)} × ${tenTo(Number(power))}`;
 }
 
@@ -40,6 +40,19 @@ export function duration(days) {
   if (days < 2) return `${significant(days * 24)} hours`;
   return days < 730 ? `${significant(days)} days` : `${inWords(Math.round(days / 365.25))} years`;
 }
+
+/** Work of one device as days, and as a time that reads better where there is one: "16 500 GPU-days, 45 years on one". */
+export function deviceDays(days, unit) {
+  const work = `${days < 1e6 ? scientific(days) : inWords(days)} ${unit}-days`;
+  return days >= 2 && days < 730 ? work : `${work}, ${duration(days)} on one`;
+}
+
+/** Kilowatt-hours in words. */
+export const energy = (kWh) => `${kWh < 1e6 ? scientific(kWh) : inWords(kWh)} kWh`;
+
+/** What a device is called, and what it counts days of. */
+const nameOf = ({ label }) => label.split(" (")[0];
+const unitOf = ({ measured }) => (measured ? "core" : "GPU");
 
 /** The part of the plane around the best choice that is shown: seven decades of N and six of D, from a full decade on. */
 export function windowAround({ N, D }) {
@@ -114,7 +127,7 @@ function render({ model, el }) {
     }
     // the valley: where every budget is spent best
     const bottom = [];
-    for (let power10 = 8; power10 <= 30; power10 += 0.25) bottom.push(bestAt(law, 10 ** power10));
+    for (let drawn0 = 8; drawn0 <= 30; drawn0 += 0.25) bottom.push(bestAt(law, 10 ** drawn0));
     const floor = bottom.map(({ N, D }) => [N, D]).filter(inside);
     if (floor.length > 1) plot.marks.append(svg("path", { class: "bw-valley", d: path(floor, plot) }));
     const touching = isoloss(law, yours.loss, N_AXIS[1]).filter(inside);
@@ -200,7 +213,7 @@ function render({ model, el }) {
           line("compute for this loss", `${significant((100 * enough) / flops)} % needed`, "100 %"),
         ),
       ),
-      h("p", { className: "bw-note" }, `${scientific(flops)} FLOP on one ${device.label.split(" (")[0]}: ${duration(days)}, ${kWh < 1e6 ? significant(kWh) : inWords(kWh)} kWh.`),
+      h("p", { className: "bw-note" }, `${scientific(flops)} FLOP on the ${nameOf(device)}: ${deviceDays(days, unitOf(device))}; ${energy(kWh)}.`),
     );
   }
 
@@ -216,20 +229,26 @@ function render({ model, el }) {
     const relation = Math.abs(factor - 1) < 0.01 ? "the best size" : factor > 1 ? `${significant(factor)} times the best size` : `${significant(1 / factor)} times smaller than the best`;
     const outside = yours.N < law.least_N || yours.N > law.most_N ? ` Beyond the sizes that these constants were fitted to, ${inWords(law.least_N)} to ${inWords(law.most_N)}.` : "";
     const waste = enough / flops > 0.995 ? "" : ` The best size would have this loss for ${significant((100 * enough) / flops)} % of the compute.`;
-    figure.say(`${scientific(flops)} FLOP (${duration(days)}, ${kWh < 1e6 ? significant(kWh) : inWords(kWh)} kWh): ${inWords(yours.N)} parameters, ${relation}, on ${inWords(yours.D)} tokens, ${significant(yours.D / yours.N)} a parameter: loss ${yours.loss.toFixed(3)}, best ${best.loss.toFixed(3)} nats per token.${waste}${outside}`);
+    figure.say(`${scientific(flops)} FLOP (${deviceDays(days, unitOf(device))}; ${energy(kWh)}): ${inWords(yours.N)} parameters, ${relation}, on ${inWords(yours.D)} tokens, ${significant(yours.D / yours.N)} a parameter: loss ${yours.loss.toFixed(3)}, best ${best.loss.toFixed(3)} nats per token.${waste}${outside}`);
     figure.root.setAttribute("aria-busy", "false");
   });
   figure.table(() => {
-    const { law, best, yours, flops } = now();
-    const row = (name, N, D) => {
+    const { law, best, yours, flops, percent, watts: drawn } = now();
+    const row = (name, N, D, source = "") => {
       const most = bestAt(law, 6 * N * D);
-      return [name, inWords(N), inWords(D), significant(D / N), scientific(6 * N * D), lawLoss(law, N, D).toFixed(3), most.loss.toFixed(3), inWords(most.N)];
+      return [name, inWords(N), inWords(D), significant(D / N), scientific(6 * N * D), lawLoss(law, N, D).toFixed(3), most.loss.toFixed(3), inWords(most.N), source];
     };
-    return {
-      head: ["model", "N", "D", "D / N", "C = 6ND", "loss by this law", "best loss at C", "best N at C"],
-      rows: [row("your choice", yours.N, yours.D), row("the best", best.N, flops / 6 / best.N), ...model.get("models").map(([name, N, D]) => row(name, N, D))],
+    const onMachine = (device) => {
+      const { days, kWh } = costOf(flops, device, device.measured ? 100 : percent, drawn);
+      return [device.label, deviceDays(days, unitOf(device)), energy(kWh)];
+    };
+    const models = {
+      head: ["model", "N", "D", "D / N", "C = 6ND", "loss by this law", "best loss at C", "best N at C", "N and D by"],
+      rows: [row("your choice", yours.N, yours.D), row("the best", best.N, flops / 6 / best.N), ...model.get("models").map((known) => row(...known))],
       note: `By the constants E = ${significant(law.E)}, A = ${significant(law.A)}, B = ${significant(law.B)}, alpha = ${significant(law.alpha)}, beta = ${significant(law.beta)}.`,
     };
+    const note = `Your budget, ${scientific(flops)} FLOP, at ${significant(percent)} % of a peak (all of a measured speed) and ${significant(drawn)} W.`;
+    return [models, { head: ["computed on one", "time", "energy"], rows: Object.values(machines()).map(onMachine), note }];
   });
   return figure.end;
 }

@@ -13,22 +13,22 @@ from llmlib.widgets.checks import one_of
 
 LEAST_LOG_FLOPS, MOST_LOG_FLOPS, SIZES = 12.0, 26.0, 40
 
-# Parameters and tokens as their makers state them; of a mixture of experts, the parameters active for a token.
+# Parameters and tokens as their makers state them, and where; of a mixture of experts, the parameters a token uses.
 KNOWN_MODELS = (
-    ("GPT-3", 175e9, 300e9),
-    ("Gopher", 280e9, 300e9),
-    ("Chinchilla", 70e9, 1.4e12),
-    ("PaLM", 540e9, 780e9),
-    ("LLaMA 65B", 65e9, 1.4e12),
-    ("Llama 2 7B", 7e9, 2e12),
-    ("Llama 2 70B", 70e9, 2e12),
-    ("Llama 3 8B", 8e9, 15e12),
-    ("Llama 3 70B", 70e9, 15e12),
-    ("Pythia 12B", 12e9, 299.9e9),
-    ("SmolLM2 135M", 135e6, 2e12),
-    ("DeepSeek-V3", 37e9, 14.8e12),
+    ("GPT-3", 175e9, 300e9, "Brown et al. 2020, arXiv 2005.14165"),
+    ("Gopher", 280e9, 300e9, "Rae et al. 2021, arXiv 2112.11446"),
+    ("Chinchilla", 70e9, 1.4e12, "Hoffmann et al. 2022, arXiv 2203.15556"),
+    ("PaLM", 540e9, 780e9, "Chowdhery et al. 2022, arXiv 2204.02311"),
+    ("LLaMA 65B", 65e9, 1.4e12, "Touvron et al. 2023, arXiv 2302.13971"),
+    ("Llama 2 7B", 7e9, 2e12, "Touvron et al. 2023, arXiv 2307.09288"),
+    ("Llama 2 70B", 70e9, 2e12, "Touvron et al. 2023, arXiv 2307.09288"),
+    ("Llama 3 8B", 8e9, 15e12, "Grattafiori et al. 2024, arXiv 2407.21783"),
+    ("Llama 3 70B", 70e9, 15e12, "Grattafiori et al. 2024, arXiv 2407.21783"),
+    ("Pythia 12B", 12e9, 299.9e9, "Biderman et al. 2023, arXiv 2304.01373"),
+    ("SmolLM2 135M", 135e6, 2e12, "Allal et al. 2025, arXiv 2502.02737"),
+    ("DeepSeek-V3", 37e9, 14.8e12, "DeepSeek-AI 2024, arXiv 2412.19437"),
 )
-H100_PEAK = 989e12  # FLOP/s, 16 bits, dense
+PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # FLOP/s as NVIDIA states them: 16 bits, without sparsity
 
 
 def _law_state(label: str, law: LossLaw, least_N: float, most_N: float) -> dict[str, Any]:
@@ -45,8 +45,8 @@ class ComputeBudget(BookWidget):
 
     The reader's side: `log_flops` is log10 of the budget in FLOP, from 12 to 26; `size` from 0 to 40 is the place along
     the budget, ten steps to a factor of ten, 20 the best size; `constants` names the law ("rounded" or "unrounded" for
-    Hoffmann et al., "besiroglu", "own"), `machine` the hardware ("h100", "core"), `percent` the share of its peak that
-    is used, `watts` the power it draws; `known` says whether known models are drawn.
+    Hoffmann et al., "besiroglu", "own"), `machine` the hardware ("h100", "h200", "a100", "core"), `percent` the share
+    of its peak that is used, `watts` the power it draws; `known` says whether known models are drawn.
 
     >>> figure = ComputeBudget(log_flops=math.log10(5.76e23), constants="besiroglu")
     >>> f"{figure.yours.N:.3g} parameters, {figure.yours.tokens_per_parameter:.1f} tokens each"
@@ -70,7 +70,7 @@ class ComputeBudget(BookWidget):
         sync=True
     )
     known = traitlets.Bool(True, help="Whether known models are drawn.").tag(sync=True)
-    models = traitlets.List(help="Known models: [name, parameters, tokens].").tag(sync=True)
+    models = traitlets.List(help="Known models: [name, parameters, tokens, source].").tag(sync=True)
     runs = traitlets.List(help="Runs behind the own law: [parameters, tokens].").tag(sync=True)
 
     def __init__(
@@ -90,7 +90,12 @@ class ComputeBudget(BookWidget):
             sizes = [N for N, _ in runs] or [1.0]
             laws["own"] = _law_state("this book's runs", own, min(sizes), max(sizes))
         machines = {
-            "h100": {"label": "H100 (989 TFLOP/s at its peak)", "flops_per_second": H100_PEAK, "measured": False}
+            name.lower(): {
+                "label": f"{name} ({peak / 1e12:.0f} TFLOP/s at its peak)",
+                "flops_per_second": peak,
+                "measured": False,
+            }
+            for name, peak in PEAKS.items()
         }
         if own_flops_per_second is not None:
             speed = _above_zero("own_flops_per_second", own_flops_per_second)
@@ -100,7 +105,8 @@ class ComputeBudget(BookWidget):
             "caption",
             "A training budget of C = 6ND floating-point operations, and the loss that a law fitted to many runs "
             "expects of each way to spend it. Crosses are models whose makers state N and D, dots the book's own runs. "
-            "The share of the peak and the power are yours to assume.",
+            "The peaks are those that NVIDIA states for numbers of 16 bits without sparsity; the share of them that is "
+            "used and the power are yours to assume. The table names the source of each model.",
         )
         super().__init__(laws=laws, machines=machines, models=[list(m) for m in KNOWN_MODELS], runs=runs, **state)
 
@@ -125,6 +131,11 @@ class ComputeBudget(BookWidget):
         machine = self.machines[self.machine]
         share = 1.0 if machine["measured"] else self.percent / 100
         return 10**self.log_flops / (machine["flops_per_second"] * share) / 86400
+
+    @property
+    def kilowatt_hours(self) -> float:
+        """Energy that the budget takes on one device, kWh."""
+        return self.days * 24 * self.watts / 1000
 
     @traitlets.validate("constants")
     def _check_constants(self, proposal: dict) -> str:
@@ -162,18 +173,26 @@ class ComputeBudget(BookWidget):
     def fallback(self) -> str:
         yours, best, flops = self.yours, self.best, 10**self.log_flops
         words = (
-            f"<p>A budget of {flops:.3g} FLOP, {self.days:.3g} days on one "
-            f"{html.escape(self.machines[self.machine]['label'])}. By the constants of "
+            f"<p>A budget of {flops:.3g} FLOP: {self.days:.3g} days of one "
+            f"{html.escape(self.machines[self.machine]['label'])}, {self.kilowatt_hours:.3g} kWh. By the constants of "
             f"{html.escape(self.laws[self.constants]['label'])} it is spent best on {best.N:.3g} parameters and "
             f"{best.D:.3g} tokens. The loss is in nats per token.</p>"
         )
         rows = [("your choice", yours.N, yours.D), ("the best", best.N, best.D), *self.models]
-        head = ["model", "N", "D", "D / N", "C = 6ND", "loss by this law", "best loss at C"]
+        head = ["model", "N", "D", "D / N", "C = 6ND", "loss by this law", "best loss at C", "N and D by"]
         return words + table_html(head, (self._row(*row) for row in rows))
 
-    def _row(self, name: str, N: float, D: float) -> list[str]:
+    def _row(self, name: str, N: float, D: float, source: str = "") -> list[str]:
         losses = self.law.loss(N, D), self.law.best(6 * N * D).loss
-        return [name, f"{N:.3g}", f"{D:.3g}", f"{D / N:.3g}", f"{6 * N * D:.3g}", *(f"{loss:.3f}" for loss in losses)]
+        return [
+            name,
+            f"{N:.3g}",
+            f"{D:.3g}",
+            f"{D / N:.3g}",
+            f"{6 * N * D:.3g}",
+            *(f"{loss:.3f}" for loss in losses),
+            source,
+        ]
 
 
 def _between(name: str, value: float, least: float, most: float, what: str) -> float:

@@ -10,6 +10,7 @@ from traitlets import TraitError
 
 from llmlib.scaling import BESIROGLU, HOFFMANN, LossLaw
 from llmlib.widgets import ComputeBudget
+from llmlib.widgets.compute_budget import KNOWN_MODELS
 
 OWN = LossLaw(E=0.5, A=30.0, B=200.0, alpha=0.3, beta=0.4)
 
@@ -55,12 +56,23 @@ def test_days_and_energy(node, tmp_path):
     assert seen["days"] == pytest.approx(1e21 / (0.4 * 989e12) / 86400)
     assert seen["days"] == pytest.approx(29.26, abs=0.01)
     assert seen["kWh"] == pytest.approx(24 * seen["days"])
-    assert ComputeBudget(log_flops=21.0).days == pytest.approx(seen["days"])
+    figure = ComputeBudget(log_flops=21.0)
+    assert (figure.days, figure.kilowatt_hours) == pytest.approx((seen["days"], seen["kWh"]))
+    figure.machine = "a100"
+    assert figure.days == pytest.approx(seen["days"] * 989 / 312)
+    assert f"{figure.days:.3g} days of one A100 (312 TFLOP/s at its peak), {figure.kilowatt_hours:.3g} kWh" in (
+        figure.fallback()
+    )
 
 
 def test_numbers_are_written_for_people(node, tmp_path):
-    code = "out = [inWords(70e9), inWords(134567), inWords(2.5e15), scientific(5.76e23), scientific(123), tenTo(-3)]"
-    assert in_figure(node, tmp_path, code) == ["70 billion", "135\u2009000", "2.5 × 10¹⁵", "5.76 × 10²³", "123", "10⁻³"]
+    code = "out = [...[70e9, 134567, 2.5e15].map(inWords), ...[5.76e23, 123, 0, 2e-8].map(scientific), tenTo(-3)]"
+    expected = ["70 billion", "135\u2009000", "2.5 × 10¹⁵", "5.76 × 10²³", "123", "0", "2 × 10⁻⁸", "10⁻³"]
+    assert in_figure(node, tmp_path, code) == expected
+    code = """out = [[40, "GPU"], [1, "GPU"], [4000, "core"], [3e9, "GPU"]].map((given) => deviceDays(...given));"""
+    days = ["40 GPU-days", "1 GPU-days, 24 hours on one", "4\u2009000 core-days, 11 years on one",
+            "3 billion GPU-days, 8.21 million years on one"]  # fmt: skip
+    assert in_figure(node, tmp_path, code) == days
     code = "out = [1e-9, 1e-3, 0.05, 1, 40, 4000].map(duration)"
     assert in_figure(node, tmp_path, code) == ["0.0864 ms", "86.4 s", "72 minutes", "24 hours", "40 days", "11 years"]
 
@@ -90,7 +102,7 @@ def test_a_core_that_was_measured_runs_at_all_of_its_speed():
         ("log_flops", math.nan, "log_flops is nan; give a number from 12 to 26"),
         ("size", 41, "size is 41; give a number from 0 to 40 (20 is the best size)."),
         ("constants", "own", "constants is 'own'; choose one of 'besiroglu', 'unrounded', 'rounded'."),
-        ("machine", "abacus", "machine is 'abacus'; choose one of 'h100'."),
+        ("machine", "abacus", "machine is 'abacus'; choose one of 'h100', 'h200', 'a100'."),
         ("percent", 0.0, "percent is 0.0; give a number from 1 to 100"),
         ("watts", -5.0, "watts is -5.0; give a number from 1 to 100000"),
         ("laws", {"x": {"E": 1}}, "The law 'x' cannot be used"),
@@ -114,4 +126,6 @@ def test_the_fallback_says_what_the_figure_shows():
     assert "5.76e+23 FLOP" in fallback
     assert "spent best on 3.22e+10 parameters" in fallback
     assert fallback.count("<tr>") == 1 + 2 + 12
-    assert "<td>Chinchilla</td><td>7e+10</td><td>1.4e+12</td><td>20</td><td>5.88e+23</td><td>1.937</td>" in fallback
+    assert all(f"<td>{source}</td>" in fallback and "arXiv" in source for *_, source in KNOWN_MODELS)
+    assert "<td>Grattafiori et al. 2024, arXiv 2407.21783</td>" in fallback
+    assert "<td>Chinchilla</td><td>7e+10</td><td>1.4e+12</td><td>20</td><td>5.88e+23</td><td>1.937</td><td>" in fallback

@@ -4,11 +4,12 @@ import math
 import re
 
 import pytest
-from figures import axe_faults, press, settle, small_targets, status, tab_stops
+from figures import axe_faults, left_behind, press, settle, small_targets, status, tab_stops
 
 from llmlib.scaling import LossLaw
 from llmlib.widgets import ComputeBudget
 
+NASTY = "<img src=x onerror=\"document.title='broken'\">"
 OWN = LossLaw(E=0.5, A=30.0, B=200.0, alpha=0.3, beta=0.4)
 
 
@@ -22,9 +23,9 @@ def test_a_budget_is_walked_along(open_page, over):
     page = open_page(budget_figure(), over=over)
     start = status(page)
     assert start == (
-        "5.62 × 10²³ FLOP (45 years, 395 000 kWh): 71.4 billion parameters, the best size, on 1.31 trillion tokens, "
-        "18.4 a parameter: loss 1.975, best 1.975 nats per token. Beyond the sizes that these constants were fitted "
-        "to, 70 million to 16 billion."
+        "5.62 × 10²³ FLOP (16 500 GPU-days, 45 years on one; 395 000 kWh): 71.4 billion parameters, the best size, on "
+        "1.31 trillion tokens, 18.4 a parameter: loss 1.975, best 1.975 nats per token. Beyond the sizes that these "
+        "constants were fitted to, 70 million to 16 billion."
     )
     for _ in range(6):
         press(page, "Back")
@@ -37,7 +38,7 @@ def test_a_budget_is_walked_along(open_page, over):
     best = OWN.best(1e12)
     assert f"best {best.loss:.3f} nats per token" in status(page)
     page.get_by_label("Computed on one").select_option("core")
-    assert f"({1e12 / 2e9 / 60:.3g} minutes" in status(page)
+    assert f"(0.00579 core-days, {1e12 / 2e9 / 60:.3g} minutes on one; 0.139 kWh)" in status(page)
     assert page.get_by_label("Share of its peak").is_disabled()
     press(page, "Reset")
     assert status(page) == start
@@ -113,11 +114,57 @@ def test_the_table_has_the_numbers(open_page):
     page = open_page(budget_figure(log_flops=math.log10(5.76e23), constants="rounded"))
     page.get_by_text("As a table").click()
     settle(page)
-    rows = [row.split("\t") for row in page.locator(".bw-details tbody tr").all_inner_texts()]
+    rows, machines = (
+        [row.split("\t") for row in page.locator(f".bw-details table >> nth={n}").locator("tbody tr").all_inner_texts()]
+        for n in (0, 1)
+    )
     assert len(rows) == 2 + 12
+    assert all("20" in source for *_, source in rows[2:])  # each model's source, with its year
+    assert rows[6][0] == "LLaMA 65B"
+    assert rows[6][-1] == "Touvron et al. 2023, arXiv 2302.13971"
+    costs = {row[0].split()[0]: [cell.replace("\u2009", " ") for cell in row[1:]] for row in machines}
+    assert sorted(costs) == ["A100", "H100", "H200", "core"]
+    assert costs["H100"] == ["16 900 GPU-days, 46 years on one", "404 000 kWh"]
+    assert costs["A100"] == ["53 400 GPU-days, 146 years on one", "1.28 million kWh"]
     chinchilla = next(row for row in rows if row[0] == "Chinchilla")
     assert chinchilla[1:6] == ["70 billion", "1.4 trillion", "20", "5.88 × 10²³", "1.937"]
     assert rows[1][1] == "32.2 billion"
+
+
+def test_named_hardware_has_its_own_days_and_energy(open_page):
+    """5.62e23 FLOP at 40%: A100s, of 312 TFLOP/s each, need 989 / 312 times the days of H100s."""
+    page = open_page(budget_figure())
+    page.get_by_label("Computed on one").select_option("h200")
+    assert "(16 500 GPU-days, 45 years on one; 395 000 kWh)" in status(page)
+    page.get_by_label("Computed on one").select_option("a100")
+    days = 10**23.75 / (0.4 * 312e12) / 86400
+    assert f"({days:.3g}" == "(5.22e+04"
+    assert "(52 200 GPU-days, 143 years on one; 1.25 million kWh)" in status(page)
+    page.get_by_label("Budget C, FLOP").fill("12")
+    assert "(9.27 × 10⁻⁸ GPU-days, 8.01 ms on one; 2.23 × 10⁻⁶ kWh)" in status(page)
+    assert "on the A100: " in page.locator(".bw-panel", has_text="Yours, and the best").inner_text()
+
+
+def test_text_is_never_markup(open_page):
+    figure = budget_figure(log_flops=23.0)
+    figure.models = [[NASTY, 1e9, 1e11, NASTY], ["<b>x</b>", 1e10, 2e11]]
+    figure.machines = {key: {**machine, "label": NASTY} for key, machine in figure.machines.items()}
+    figure.laws = {key: {**law, "label": NASTY} for key, law in figure.laws.items()}
+    figure.caption = NASTY
+    page = open_page(figure)
+    page.get_by_text("As a table").click()
+    settle(page)
+    assert page.locator(".bw-details td", has_text="<img").count() > 0
+    assert page.locator(".book-widget img, .bw b").count() == 0
+    assert page.title() == "Figures"
+    page = open_page(figure, java_script_enabled=False)
+    assert page.locator(".book-widget-fallback :is(img, b)").count() == 0
+
+
+def test_the_clean_up_leaves_nothing_behind(open_page):
+    page = open_page(budget_figure())
+    left = left_behind(page, "size")
+    assert left == [[True, 2], 0, 0, 20]
 
 
 def test_two_figures_and_a_fallback(open_page):
