@@ -35,6 +35,7 @@ export function standIn(which, layer, position, channel) {
 function render({ model, el }) {
   const figure = frame({ model, el }, { name: "A cache of keys and values, step by step", lead: "Press Step: first the prompt is read, then one token at a time. Watch what is computed, and what is only fetched." });
   let decoded = { of: null, keys: null, values: null };
+  let charts = { of: "", plots: [], marks: [] };
   const at = () => {
     const sizes = settled(Object.fromEntries(["layers", "heads", "kv_heads", "head_width", "vocab_size", "context", "bits", "batch"].map((name) => [name, model.get(name)])));
     const recording = model.get("recording") ?? {};
@@ -204,9 +205,19 @@ function render({ model, el }) {
     );
   }
 
+  /** The curves depend on the sizes alone: they are drawn when these change, and a step only moves the mark on them. */
   function paintCharts({ sizes, counts, n }) {
     const here = Math.max(1, counts.held || n);
     const most = Math.max(sizes.context, here, 2);
+    const of = JSON.stringify([sizes, most]);
+    if (charts.of !== of) charts = { of, plots: drawCharts(sizes, most, counts.full_bytes), marks: [] };
+    charts.plots.forEach((plot, i) => {
+      charts.marks[i] ??= plot.marks.insertBefore(svg("path", { class: "bw-now" }), plot.marks.firstChild);
+      charts.marks[i].setAttribute("d", `M${plot.x(here)} ${plot.bottom}V${plot.top}`);
+    });
+  }
+
+  function drawCharts(sizes, most, fullBytes) {
     const lengths = Array.from({ length: 41 }, (_, i) => most ** (i / 40));
     const x = { min: 1, max: most, log: true, label: "tokens in the text (log scale)", format: (t) => si(t, "", 1).trim() };
     const label = (value) => si(value, "", 1).replace(/\s+/g, "");
@@ -216,7 +227,6 @@ function render({ model, el }) {
     const plot = chart({ x, y, width: 340, height: 205, label: "Multiplications for one more token against the tokens in the text, with and without a cache; the table has the numbers of each step." });
     const labelled = (words, points, up, colour) => svg("text", { class: `bw-kv-line-label ${colour}`, x: plot.x(points[24][0]), y: plot.y(points[24][1]) + up, "text-anchor": "end" }, words);
     plot.marks.append(
-      svg("path", { class: "bw-now", d: `M${plot.x(here)} ${plot.bottom}V${plot.top}` }),
       svg("path", { class: "bw-kv-line is-new", d: path(without, plot) }),
       svg("path", { class: "bw-kv-line is-kept", d: path(withIt, plot) }),
       labelled("without", without, -8, "is-new"),
@@ -230,12 +240,12 @@ function render({ model, el }) {
     const top = Math.max(DEVICE_BYTES * 3, most * each * 2);
     const second = chart({ x, y: { min: each / 2, max: top, log: true, label: "bytes (log scale)", format: label }, width: 340, height: 205, label: "Bytes of the cache against the tokens in each text, with the memory of one GPU as a limit." });
     second.marks.append(
-      svg("path", { class: "bw-now", d: `M${second.x(here)} ${second.bottom}V${second.top}` }),
       svg("path", { class: "bw-kv-line is-kept", d: path(held, second) }),
       ...reference(second, DEVICE_BYTES, "a GPU of 80 GB", { className: "is-warn" }),
     );
-    memory.note.textContent = `${bytes(each)} a position, ${bytes(counts.full_bytes)} at ${integer(sizes.context)} tokens`;
+    memory.note.textContent = `${bytes(each)} a position, ${bytes(fullBytes)} at ${integer(sizes.context)} tokens`;
     memory.body.replaceChildren(second.node);
+    return [plot, second];
   }
 
   function sentence({ step, n, tokens, sizes, counts }) {
