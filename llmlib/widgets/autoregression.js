@@ -3,9 +3,10 @@
 import { drawIndex } from "./dice.js";
 import { integer, plural, significant } from "./format.js";
 import { frame, h, setText, wellFormed } from "./frame.js";
+import { headRadios, innerLines, innerTable } from "./inner_view.js";
 import { probability } from "./probability.js";
 import { APPEND, CHOOSE, FORWARD, MAX_BRANCHES, MAX_ROUNDS, SOFTMAX, STAGES, chanceOf, chanceOfBranch, choice, lot, missing, observation, overrule, placeOf, reachOf, soundBranches, stepOf, writtenAt } from "./rounds.js";
-import { headLines, layersTable, oddsTable, radio, radios, refill, scoresTable, streamRows } from "./round_view.js";
+import { layersTable, looksOf, oddsTable, radio, radios, refill, scoresTable, streamRows } from "./round_view.js";
 import { openModel } from "./runtime.js";
 import { tokenText } from "./tiles.js";
 import { quoted, quotedText, utf8Bytes, visibleToken } from "./words.js";
@@ -52,6 +53,7 @@ function render({ model, el }) {
     return prompt === recording().prompt ? recording().ids : null; // not known before the tokenizer is here
   };
   const layersOf = () => recording().rounds[0].layers.length;
+  const headsOf = () => recording().rounds[0].layers[0].attention.length;
   const at = () => {
     const branches = soundBranches(model.get("branches"));
     const branch = clamp(model.get("branch"), branches.length);
@@ -61,7 +63,7 @@ function render({ model, el }) {
     const chosen = branches[branch];
     const before = prompt && [...prompt, ...chosen.slice(0, round)];
     const now = before && chosen.length >= round ? seen.get(String(before)) : undefined;
-    return { branches, branch, chosen, step, round, stage, prompt, before, now, token: chosen[round], text: prompt && [...prompt, ...chosen.slice(0, writtenAt(step))], layer: clamp(model.get("layer"), layersOf()) };
+    return { branches, branch, chosen, step, round, stage, prompt, before, now, token: chosen[round], text: prompt && [...prompt, ...chosen.slice(0, writtenAt(step))], layer: clamp(model.get("layer"), layersOf()), head: clamp(model.get("head"), headsOf()) };
   };
   const settings = () => ({ rule: model.get("rule"), seed: model.get("seed") });
   const mostProbable = () => settings().rule !== "drawn";
@@ -129,6 +131,7 @@ function render({ model, el }) {
       const end = at().chosen.indexOf(endId());
       if (end >= 0 && at().step > stepOf(end, APPEND)) figure.set({ step: stepOf(end, APPEND) });
     } catch (error) {
+      session?.close();
       if (!ended) [phase, failure, session] = ["failed", error.message, null];
     } finally {
       busy = false;
@@ -157,8 +160,8 @@ function render({ model, el }) {
     stepper.go(stepOf(stage === APPEND ? round + 1 : round, APPEND));
   });
   figure.controls.querySelector(".bw-buttons").append(whole);
-  figure.remember("branches", "branch", "layer");
-  for (const trait of ["branches", "branch", "layer"]) figure.on(trait, figure.redraw);
+  figure.remember("branches", "branch", "layer", "head");
+  for (const trait of ["branches", "branch", "layer", "head"]) figure.on(trait, figure.redraw);
   figure.on("recording", () => {
     seen.clear();
     remember();
@@ -174,8 +177,10 @@ function render({ model, el }) {
   const textNote = tiles.parentNode.parentNode.querySelector(".bw-note");
   const inside = figure.panel("Inside the model");
   const rows = h("div", { className: "bw-streams", role: "radiogroup", "aria-label": "Layer to look into" });
-  const looks = h("div", { className: "bw-looks" });
-  inside.body.append(rows, looks);
+  const added = h("p", { className: "bw-note bw-looks" });
+  const heads = h("div", { className: "bw-streams", role: "radiogroup", "aria-label": "Head to look into" });
+  const inner = h("div", { className: "bw-streams bw-looks" });
+  inside.body.append(rows, added, heads, inner);
   const scores = figure.panel("What comes next?");
   const table = h("div", { className: "bw-choices" });
   const word = h("input", { type: "text", maxLength: 60, dir: "auto", autocomplete: "off", autocapitalize: "off", spellcheck: false, enterKeyHint: "go" });
@@ -235,6 +240,7 @@ function render({ model, el }) {
     }
   });
   radios(figure, rows, (layer) => figure.set({ layer }));
+  radios(figure, heads, (head) => figure.set({ head }));
   radios(figure, list, (branch) => {
     stepper.stop();
     const { branches } = at();
@@ -250,7 +256,7 @@ function render({ model, el }) {
       recorded: `A recorded run. With the model (${size}) this page computes it, for any prompt.`,
       loading: `Loading the model: ${Math.round(100 * loaded)} %`,
       live: "The model runs in this page.",
-      failed: `${failure} The recorded run is shown.`,
+      failed: `${failure} ${at().prompt ? "The recorded run is shown." : "Reset shows the recorded run."}`,
     }[phase];
     setText(notice, words);
     seed.node.hidden = mostProbable();
@@ -277,17 +283,20 @@ function render({ model, el }) {
     setText(textNote, `${plural(text.length, "token")}; the ids beneath`);
   }
 
-  function paintInside({ now, layer, before, stage }) {
+  function paintInside({ now, layer, head, before, stage }) {
     inside.node.hidden = stage < FORWARD;
     if (inside.node.hidden) return;
+    for (const part of [added, heads, inner]) part.hidden = !now;
     if (!now) {
       rows.replaceChildren(h("p", { className: "bw-veil" }, phase === "live" ? "Computing" : "Load the model to see this"));
-      looks.replaceChildren();
       return;
     }
     setText(inside.note, `what the last token, ${quoted(textOf(before[before.length - 1]))}, becomes: a row of ${now.embedding.values.length} numbers`);
     refill(rows, streamRows(now, layer, quoted(textOf(before[before.length - 1]))));
-    looks.replaceChildren(...headLines(now.layers[layer], layer, (place) => quoted(textOf(before[place]))));
+    const entry = now.layers[layer];
+    setText(added, `Layer ${layer}: attention adds a step of length ${significant(entry.attended)}, the feed-forward network one of ${significant(entry.fed)}. Its heads look at:`);
+    refill(heads, headRadios(looksOf(entry, (place) => quoted(textOf(before[place]))), head));
+    inner.replaceChildren(...innerLines(entry, layer, head));
   }
 
   function paintScores({ now, stage, token, before }) {
@@ -350,9 +359,9 @@ function render({ model, el }) {
   }
 
   figure.table(() => {
-    const { stage, now, text, before, branches, prompt: start } = at();
+    const { stage, now, text, before, branches, layer, head, prompt: start } = at();
     if (stage === 0 || stage === APPEND || !now) return { head: ["place", "token", "id"], rows: (text ?? []).map((id, i) => [i, visibleToken(textOf(id)), id]), note: `The text at this step; ${plural(branches.length, "branch", "branches")}${start ? "" : ", not tokenized yet"}.` };
-    if (stage === FORWARD) return layersTable(now, (place) => visibleToken(textOf(before[place])));
+    if (stage === FORWARD) return [layersTable(now, (place) => visibleToken(textOf(before[place]))), innerTable(now.layers[layer], layer, head)];
     return scoresTable(now, textOf, recording().vocab_size);
   });
 
@@ -384,4 +393,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render, address: ["prompt", "branches", "branch", "step", "layer", "rule", "seed"] };
+export default { render, address: ["prompt", "branches", "branch", "step", "layer", "head", "rule", "seed"] };

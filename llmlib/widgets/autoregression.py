@@ -26,9 +26,10 @@ class Autoregression(ModelWidget):
     set, and has to be the one that was recorded.
 
     The reader's side: the `prompt`; `branches`, each the ids that were chosen after it, of which number `branch` is
-    shown; the `step`, of which 0 tokenizes and every new token takes five; the `layer` that is looked into; the `rule`
-    by which the next token is chosen, "most probable" or "drawn" with the `seed`. All can be set; another prompt begins
-    anew. `tokens` are the text at this step, and `overrule(" word")` makes the model say something else.
+    shown; the `step`, of which 0 tokenizes and every new token takes five; the `layer` and the `head` that are looked
+    into; the `rule` by which the next token is chosen, "most probable" or "drawn" with the `seed`. All can be set;
+    another prompt begins anew. `tokens` are the text at this step, and `overrule(" word")` makes the model say
+    something else.
 
     Raises traitlets.TraitError, with what is allowed, for what cannot be shown.
     """
@@ -43,6 +44,7 @@ class Autoregression(ModelWidget):
         sync=True
     )
     layer = traitlets.Int(0, help="The layer that is looked into, from 0.").tag(sync=True)
+    head = traitlets.Int(0, help="The layer's query head that is looked into, from 0.").tag(sync=True)
     rule = traitlets.Unicode(RULES[0], help='How a token is chosen: "most probable" or "drawn".').tag(sync=True)
     seed = traitlets.Int(0, help="Tells one series of draws from another.").tag(sync=True)
 
@@ -152,6 +154,10 @@ class Autoregression(ModelWidget):
     def _check_layer(self, proposal: dict) -> int:
         return place_in("layer", proposal["value"], len(self.recording["rounds"][0]["layers"]))
 
+    @traitlets.validate("head")
+    def _check_head(self, proposal: dict) -> int:
+        return place_in("head", proposal["value"], len(self.recording["rounds"][0]["layers"][0]["attention"]))
+
     @traitlets.validate("rule")
     def _check_rule(self, proposal: dict) -> str:
         return one_of("rule", proposal["value"], RULES)
@@ -178,7 +184,8 @@ class Autoregression(ModelWidget):
             f"<p>A model goes on from <q>{html.escape(record['prompt'])}</q>, one token after the other. Each time it "
             f"reads the {len(record['tokens'])} tokens there are, and those it has added; gives each of its "
             f"{record['vocab_size']} tokens a logit; turns these into probabilities with a softmax; and the most "
-            f"probable token is appended. So it writes <q>{written}</q>.</p>"
+            f"probable token is appended. So it writes <q>{written}</q>. The queries, keys, values and activations "
+            "on the way are in no record: they are shown where the model runs.</p>"
         )
         rows = [
             [len(record["tokens"]) + n, *[f"{_visible(text)} ({p:.2f})" for _, text, _, p in chosen["top"][:3]]]

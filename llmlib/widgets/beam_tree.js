@@ -43,14 +43,15 @@ function render({ model, el }) {
 
   /** What the picture is about: a recorded text, or the reader's own beginning where the model is there to read it. */
   function source() {
-    const own = String(model.get("prompt") ?? "");
-    const session = live.session();
-    if (own === "" || session === null) {
+    const typed = String(model.get("prompt") ?? "");
+    const own = typed === recorded().prompt ? "" : typed;
+    const session = own === "" ? null : live.sessionFor(own);
+    if (session === null) {
       const record = recorded();
-      return { ...record, name: (id) => record.tokens[id], lookup: (tokens) => record.next[tokens.join(" ")] };
+      return { ...record, lacking: live.lacking(own), name: (id) => record.tokens[id], lookup: (tokens) => record.next[tokens.join(" ")] };
     }
     const { text: name, end } = session.tokenizer;
-    return { prompt: own, end, width: LIVE_WIDTH, length: LIVE_LENGTH, name, lookup: (tokens) => expected.get(`${own}\n${tokens.join(" ")}`) };
+    return { prompt: own, lacking: "", end, width: LIVE_WIDTH, length: LIVE_LENGTH, name, lookup: (tokens) => expected.get(`${own}\n${tokens.join(" ")}`) };
   }
 
   /** Asks the model what follows some texts after the reader's prompt, one after the other, and draws again. */
@@ -67,15 +68,20 @@ function render({ model, el }) {
   }
 
   function work() {
-    const { prompt, name, lookup, end, width: widest, length: longest } = source();
+    const { prompt, lacking, name, lookup, end, width: widest, length: longest } = source();
     const [width, length] = [clamp(model.get("width"), 1, widest), clamp(model.get("length"), 1, longest)];
     const alpha = within(model.get("alpha"), 0, 3, 0);
     const penalty = lengthPenalty(model.get("penalty"), alpha);
     const search = beamSearch(lookup, { width, length, end, penalty });
     const greedy = greedyPath(lookup, { length, end });
     const missing = [...search.missing, ...greedy.missing];
-    if (missing.length > 0 && live.session() !== null) ask(missing).catch((error) => figure.say(error.message));
-    return { prompt, name, end, width, length, alpha, penalty, search, greedy: greedy.path, waiting: missing.length > 0, widest, longest };
+    if (missing.length > 0 && live.session() !== null) {
+      ask(missing).catch((error) => {
+        asking = "";
+        live.fail(prompt, error);
+      });
+    }
+    return { prompt, lacking, name, end, width, length, alpha, penalty, search, greedy: greedy.path, waiting: missing.length > 0, widest, longest };
   }
 
   // ------------------------------------------------------------------------------------------------ controls
@@ -233,7 +239,7 @@ function render({ model, el }) {
     const rows = ranked(now, step);
     ranking.node.hidden = rows.length === 0;
     drawRanking(rows);
-    figure.say(sentence(now, step, rows));
+    figure.say(now.lacking + sentence(now, step, rows));
   });
   const resized = new ResizeObserver(() => {
     followed = -1;

@@ -11,7 +11,7 @@ import traitlets
 
 from llmlib.widgets.base import table_html
 from llmlib.widgets.checks import short_prompt
-from llmlib.widgets.page_model import ModelWidget
+from llmlib.widgets.page_model import ModelWidget, needs_model
 
 if TYPE_CHECKING:  # else when they are needed: a chapter that shows other figures does not wait for torch
     from torch import Tensor
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # else when they are needed: a chapter that shows other figur
     from llmlib.decoding import Hypothesis
 
 MAX_WIDTH, MAX_LENGTH, MAX_PROMPT = 8, 12, 300
+LIVE_WIDTH, LIVE_LENGTH = 6, 12  # of a search after a prompt of the reader's own, as in the page
 PENALTIES = ("power", "wu")
 DIGITS = 4  # of a log-probability, after the point
 
@@ -34,9 +35,10 @@ class BeamTree(ModelWidget):
     `next` says, after the ids in its key, what is expected next: [id, log-probability in nats], the most probable
     first, at least twice `width` of them or all there are; `width` and `length` are the largest that it suffices for.
 
-    The reader's side: `text` counts from 0, `prompt` is a beginning of the reader's own, shown where the page can run
-    the book's model; `width`, `length` (tokens at most), `alpha` and `penalty` ("power": length^alpha, "wu":
-    ((5 + length) / 6)^alpha) are those of `llmlib.decoding.beam_search`; `step` counts what is shown of its steps.
+    The reader's side: `text` counts from 0, `prompt` is a beginning of the reader's own, for which the page runs the
+    book's model, and Python too; `width`, `length` (tokens at most), `alpha` and `penalty` ("power": length^alpha,
+    "wu": ((5 + length) / 6)^alpha) are those of `llmlib.decoding.beam_search`; `step` counts what is shown of its
+    steps.
 
     >>> import torch
     >>> table = torch.tensor([[0.6, 0.4], [0.55, 0.45], [0.05, 0.95]]).log()  # what follows nothing, a 0, a 1
@@ -73,12 +75,29 @@ class BeamTree(ModelWidget):
 
     @property
     def hypotheses(self) -> list[Hypothesis]:
-        """What the search finds after the chosen text, best first, by `llmlib.decoding.beam_search`."""
+        """What the search finds after the text that is shown, best first, by `llmlib.decoding.beam_search`.
+
+        After a prompt of the reader's own, the model in `folder` is asked: OSError or ValueError says why it cannot be.
+        """
+        return self._found(self._shown())
+
+    def _shown(self) -> dict[str, Any]:
+        """The record that is shown, or one of the reader's own prompt, made now."""
+        record = self.texts[self.text]
+        if self.prompt in ("", record["prompt"]):
+            return record
+        coder, start, expect = self.in_torch()
+        first = start(self.prompt)
+        return beam_record(
+            lambda ids: expect([*first, *ids]), lambda token: coder.decode([token]), self.prompt,
+            min(self.width, LIVE_WIDTH), min(self.length, LIVE_LENGTH), end=first[0],
+        )  # fmt: skip
+
+    def _found(self, record: dict[str, Any]) -> list[Hypothesis]:
         import torch
 
         from llmlib.decoding import Hypothesis, beam_search, wu_penalty
 
-        record = self.texts[self.text]
         width, length = min(self.width, record["width"]), min(self.length, record["length"])
         ids = sorted({int(id_) for id_ in record["tokens"]})
         rows, rest = _rows(record, ids)
@@ -135,7 +154,11 @@ class BeamTree(ModelWidget):
         return proposal["value"]
 
     def fallback(self) -> str:
-        record, found = self.texts[self.text], self.hypotheses
+        try:
+            record, lacking = self._shown(), ""
+        except (OSError, ValueError, ImportError) as problem:
+            record, lacking = self.texts[self.text], needs_model(self.prompt, problem)
+        found = self._found(record)
         words = (
             f"<p>A beam search of width {min(self.width, record['width'])} after "
             f"<q>{html.escape(record['prompt'])}</q>. The best texts of at most "
@@ -147,7 +170,7 @@ class BeamTree(ModelWidget):
              f"{each.score:.2f}", "ended" if each.finished else "cut at the length"]
             for each in found
         ]  # fmt: skip
-        return words + table_html(["text", "tokens", "sum", "score", "how it ends"], rows)
+        return lacking + words + table_html(["text", "tokens", "sum", "score", "how it ends"], rows)
 
 
 def beam_record(

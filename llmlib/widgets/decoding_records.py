@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmlib.widgets.beam_tree import beam_record
+from llmlib.widgets.page_model import reader
 from llmlib.widgets.sampling_explorer import sampling_record
 
 if TYPE_CHECKING:  # else when they are needed: to show what is recorded takes no torch
@@ -28,29 +29,20 @@ RECORD = Path(__file__).with_name("decoding_records.json")
 
 def predictions_after(model: Transformer, coder: Tokenizer, prompt: str) -> dict[str, Any]:
     """A record for SamplingExplorer: what the model expects after an end of text and this prompt."""
-    ids, expect, name = _reader(model, coder, prompt)
-    return sampling_record(ids, expect([]), name, prompt)
+    start, expect = reader(model, coder)
+    ids = start(prompt)
+    return sampling_record(ids, expect(ids), lambda token: coder.decode([token]), prompt)
 
 
 def beams_after(
     model: Transformer, coder: Tokenizer, prompt: str, width: int = WIDTH, length: int = LENGTH
 ) -> dict[str, Any]:
     """A record for BeamTree: what every search up to this width and length meets after this prompt."""
-    ids, expect, name = _reader(model, coder, prompt)
-    return beam_record(expect, name, prompt, width, length, end=ids[0])
-
-
-def _reader(model: Transformer, coder: Tokenizer, prompt: str) -> tuple:
-    import torch
-
-    end = coder.special_tokens["<|endoftext|>"]
-    start = [end, *coder.encode(prompt)]
-
-    @torch.no_grad()
-    def expect(ids: list[int]) -> torch.Tensor:
-        return model(torch.tensor([[*start, *ids]]))[0, -1]
-
-    return start, expect, lambda token: coder.decode([token])
+    start, expect = reader(model, coder)
+    first = start(prompt)
+    return beam_record(
+        lambda ids: expect([*first, *ids]), lambda token: coder.decode([token]), prompt, width, length, end=first[0]
+    )
 
 
 def recorded_predictions() -> dict[str, list[dict[str, Any]]]:

@@ -197,10 +197,11 @@ export function pageEngine() {
         multiply(x, layer.down, gated, T, C, F, true);
         if (!trace) continue;
         const after = last(x, C);
+        const [attentionAdds, feedForwardAdds] = [between.map((v, i) => v - before[i]), after.map((v, i) => v - between[i])];
         trace.layers.push({
           attention: Array.from({ length: H }, (_, h) => weights.slice(h * (start + T), (h + 1) * (start + T))),
-          query: last(query, H * D), key: last(key, K * D), value: last(value, K * D), stream: after,
-          attended: length(between.map((v, i) => v - before[i])), fed: length(after.map((v, i) => v - between[i])),
+          query: last(query, H * D), key: last(key, K * D), value: last(value, K * D), activation: last(gated, F), stream: after,
+          attentionAdds, feedForwardAdds, attended: length(attentionAdds), fed: length(feedForwardAdds),
           logits: this.output(T - 1),
         });
       }
@@ -291,7 +292,7 @@ export function pageEngine() {
       try {
         scope.postMessage({ call: data.call, result: answers[data.kind](data) });
       } catch (error) {
-        scope.postMessage({ call: data.call, error: error.message });
+        scope.postMessage({ call: data.call, error: { name: error.name, message: error.message } });
       }
     };
   }

@@ -43,6 +43,7 @@ export function setText(node, words) {
 export const reducedMotion = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 const TEXT_FIELDS = "textarea, select, input:not([type=checkbox]):not([type=button])";
+const LONG_CELL = 100; // characters; a longer text is broken into lines
 const TABLE_ROWS = 200; // a longer table shows its last rows, and says so
 
 /** Builds the frame inside `el`; `name` is what a screen reader calls the figure, `lead` says what to do first. */
@@ -102,19 +103,7 @@ export function frame({ model, el }, { name, lead }) {
 
   function drawTable() {
     if (tableOf === null) return;
-    const { head, rows, note } = tableOf();
-    const shown = rows.slice(-TABLE_ROWS);
-    const hidden = rows.length - shown.length;
-    const notes = [note, hidden > 0 ? `The last ${TABLE_ROWS} of ${rows.length} rows.` : null].filter(Boolean).join(" ");
-    tableBody.replaceChildren(
-      h(
-        "table",
-        { className: "bw-table" },
-        notes ? h("caption", {}, notes) : null,
-        h("thead", {}, h("tr", {}, head.map((cell) => h("th", { scope: "col" }, cell)))),
-        h("tbody", {}, shown.map((row) => h("tr", {}, row.map((cell) => h("td", {}, String(cell)))))),
-      ),
-    );
+    tableBody.replaceChildren(...[tableOf()].flat().map(dataTable));
   }
 
   /** Sets traits as the reader's doing, in one message. */
@@ -310,7 +299,7 @@ export function frame({ model, el }, { name, lead }) {
     say(words) {
       setText(status, words);
     },
-    /** `callback()` gives {head, rows, note}: the same state as a table, made only while it is open. */
+    /** `callback()` gives {head, rows, note}, or a list of these: the same state as tables, made only while they are open. */
     table(callback) {
       tableOf = callback;
     },
@@ -330,6 +319,20 @@ export function frame({ model, el }, { name, lead }) {
       root.remove();
     },
   };
+}
+
+/** {head, rows, note} as a table of text. */
+function dataTable({ head, rows, note }) {
+  const shown = rows.slice(-TABLE_ROWS);
+  const hidden = rows.length - shown.length;
+  const notes = [note, hidden > 0 ? `The last ${TABLE_ROWS} of ${rows.length} rows.` : null].filter(Boolean).join(" ");
+  return h(
+    "table",
+    { className: "bw-table" },
+    notes ? h("caption", {}, notes) : null,
+    h("thead", {}, h("tr", {}, head.map((cell) => h("th", { scope: "col" }, cell)))),
+    h("tbody", {}, shown.map((row) => h("tr", {}, row.map((cell) => h("td", { className: String(cell).length > LONG_CELL ? "is-long" : "" }, String(cell)))))),
+  );
 }
 
 /** A lone half of a surrogate pair cannot be sent to Python or be written as UTF-8: it becomes U+FFFD. */

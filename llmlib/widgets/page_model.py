@@ -1,12 +1,22 @@
 """A model for a page: its files cut into parts that a figure fetches when it is asked to run, see runtime.js."""
 
+from __future__ import annotations
+
 import base64
+import html
 import json
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmlib.widgets.base import BookWidget
+
+if TYPE_CHECKING:  # else when they are needed: a figure that shows a record does not wait for torch
+    from torch import Tensor
+
+    from llmlib.model import Transformer
+    from llmlib.tokenizer import Tokenizer
 
 STORY_MODEL = Path(str(files("llmlib").joinpath("story_model")))  # the book's own, as in llmlib.checkpoints
 PART_BYTES = 480_000  # a multiple of 3, so that base64 text has no padding; small enough to show progress
@@ -57,6 +67,32 @@ def _read(folder: str | Path, name: str) -> bytes:
     return path.read_bytes()
 
 
+def needs_model(text: str, problem: Exception) -> str:
+    """The paragraph of a fallback that says why a record is shown in place of a text."""
+    return (
+        f"<p>A recorded text is shown, for <q>{html.escape(text)}</q> needs the model: {html.escape(str(problem))}</p>"
+    )
+
+
+def reader(model: Transformer, coder: Tokenizer) -> tuple[Callable[[str], list[int]], Callable[[list[int]], Tensor]]:
+    """How a page reads with a model, in torch: a beginning -> its ids, and all ids -> the logits of the next, (V,).
+
+    A text begins with the end of another one, as in training. Raises ValueError for ids that the model cannot read.
+    """
+    import torch
+
+    @torch.no_grad()
+    def expect(ids: list[int]) -> torch.Tensor:
+        wrong = [id_ for id_ in ids if not 0 <= id_ < model.config.vocab_size]
+        if wrong:
+            raise ValueError(
+                f"The token {wrong[0]} is unknown to this model; its ids go from 0 to {model.config.vocab_size - 1}."
+            )
+        return model(torch.tensor([ids]))[0, -1]
+
+    return lambda text: [coder.special_tokens["<|endoftext|>"], *coder.encode(text)], expect
+
+
 class ModelWidget(BookWidget):
     """A figure that runs a model in the page. In a notebook, the page asks for its files, and gets them once it does.
 
@@ -69,6 +105,16 @@ class ModelWidget(BookWidget):
     def __init__(self, **state: Any) -> None:
         super().__init__(**state)
         self.on_msg(self._answer)
+
+    def in_torch(self) -> tuple[Tokenizer, Callable[[str], list[int]], Callable[[list[int]], Tensor]]:
+        """The tokenizer of the model that the page runs, and the two functions of `reader`.
+
+        Raises OSError or ValueError where `folder` holds no model.
+        """
+        from llmlib import checkpoints
+
+        model, coder = checkpoints.load(self.folder)
+        return coder, *reader(model, coder)
 
     def _answer(self, widget: object, content: object, buffers: object) -> None:
         if not isinstance(content, dict) or content.get("kind") != "model" or not isinstance(content.get("part"), int):

@@ -46,9 +46,11 @@ export function radios(figure, group, choose) {
   });
 }
 
+/** One row of numbers: its name, its strip, and words about it. */
+export const line = (where, { most, values }, words) => [h("span", { className: "bw-stream-name" }, where), strip(values, `${where}: ${values.length} numbers, the largest of size ${significant(most)}`), h("span", { className: "bw-stream-words" }, words)];
+
 /** The stream of the last token through the layers, which stack upwards, as a group of buttons; `name` is the token's. */
 export function streamRows(now, layer, name) {
-  const line = (where, { most, values }, words) => [h("span", { className: "bw-stream-name" }, where), strip(values, `${where}: ${values.length} numbers, the largest of size ${significant(most)}`), h("span", { className: "bw-stream-words" }, words)];
   const rows = now.layers.map((entry, i) => {
     const words = `would say ${quoted(entry.says[0])} ${probability(entry.says[1])}`;
     return radio(i, i === layer, `After layer ${i}: it ${words}`, ...line(`after layer ${i}`, entry.stream, words));
@@ -56,16 +58,13 @@ export function streamRows(now, layer, name) {
   return [...rows.reverse(), h("div", { className: "bw-radio is-plain" }, ...line("embedding", now.embedding, `of ${name}`))];
 }
 
-/** What a layer adds, and where each of its heads looks; `name(place)` names a token. */
-export function headLines(entry, layer, name) {
+/** Where each of a layer's heads looks, in words; `name(place)` names a token. */
+export function looksOf(entry, name) {
   const looked = (weights) => {
     const best = weights.map((weight, place) => ({ weight, place })).sort((a, b) => b.weight - a.weight).slice(0, LOOKS);
     return best.filter(({ weight }) => weight >= 5).map(({ weight, place }) => `${name(place)} ${probability(weight / 1000)}`).join(", ");
   };
-  return [
-    h("p", { className: "bw-note" }, `Layer ${layer}: attention adds a step of length ${significant(entry.attended)}, the feed-forward network one of ${significant(entry.fed)}. Its heads look at:`),
-    h("ul", { className: "bw-heads-list" }, entry.attention.map((weights, head) => h("li", {}, h("span", { className: "bw-note" }, `head ${head} `), looked(weights)))),
-  ];
+  return entry.attention.map(looked);
 }
 
 /**
@@ -74,7 +73,7 @@ export function headLines(entry, layer, name) {
  */
 export function oddsTable(listed, { soft, took, least, most, V }) {
   const left = Math.max(0, 1 - listed.reduce((sum, { p }) => sum + p, 0));
-  const line = ({ id, text, logit, p }) =>
+  const odds = ({ id, text, logit, p }) =>
     h("tr", { className: took(id) ? "is-focus" : "" },
       h("td", {}, h("button", { type: "button", className: "bw-tile bw-pick", "data-id": id, "aria-pressed": String(took(id)), "aria-label": `${visibleToken(text)}: say this` }, h("bdi", { className: "bw-token" }, tokenText(utf8Bytes(text), 14)))),
       h("td", { className: "bw-number" }, Number.isNaN(logit) ? "" : logit.toFixed(2)),
@@ -83,7 +82,7 @@ export function oddsTable(listed, { soft, took, least, most, V }) {
   const others = h("tr", {}, h("td", { className: "bw-note" }, `${integer(V - listed.length)} more`), h("td", {}), h("td", {}, bar(left, probability(left))), h("td", {}));
   return h("table", { className: "bw-table bw-odds" },
     h("thead", {}, h("tr", {}, ["token", "logit", soft ? "probability" : "logit, from the least to the largest", ""].map((name) => (name ? h("th", { scope: "col" }, name) : h("td", {}))))),
-    h("tbody", {}, listed.map(line), soft ? others : null));
+    h("tbody", {}, listed.map(odds), soft ? others : null));
 }
 
 /** The layers as the data of a table. */

@@ -51,16 +51,17 @@ export function scaled(numbers) {
 
 /**
  * What a forward pass met (see runtime.js) -> what the figure shows of it: {embedding, layers, top, logits, probabilities},
- * with the `listed` most probable tokens as [id, text, logit, probability], and of each layer what it would say, [text, p].
+ * with the `listed` most probable tokens as [id, text, logit, probability], and of each layer what it would say, [text, p],
+ * and its `inner` rows of numbers as they were: query, key, value, activation, attentionAdds, feedForwardAdds.
  */
 export function observation(seen, text, listed = 10) {
   const probabilities = softmaxOf(seen.logits);
   const order = Array.from(probabilities.keys()).sort((a, b) => seen.logits[b] - seen.logits[a] || a - b);
-  const layers = seen.layers.map(({ attention, stream, attended, fed, logits }) => {
+  const layers = seen.layers.map(({ attention, stream, attended, fed, logits, ...inner }) => {
     const shares = softmaxOf(logits);
     const best = shares.indexOf(shares.reduce((a, b) => Math.max(a, b), 0));
     const perMille = attention.map((row) => Array.from(row, (weight) => Math.round(1000 * weight)));
-    return { attention: perMille, stream: scaled(stream), attended, fed, says: [text(best), shares[best]] };
+    return { attention: perMille, stream: scaled(stream), attended, fed, says: [text(best), shares[best]], inner };
   });
   const top = order.slice(0, listed).map((id) => [id, text(id), seen.logits[id], probabilities[id]]);
   return { embedding: scaled(seen.embedding), layers, top, order, logits: seen.logits, probabilities };

@@ -14,6 +14,10 @@ import { tokenizerFrom } from "./bpe_file.js";
 import { pageEngine } from "./engine.js";
 
 const PATIENCE = 60_000; // ms to wait for a kernel, which may be busy with a cell
+const NO_MEMORY = "There is not enough memory for the model in this page; close other pages or programs, and try again.";
+
+/** An error in words for a reader: what browsers say of missing memory is meant for programmers. */
+const toldOf = ({ name, message }) => (name === "RangeError" || /RangeError|out of memory/i.test(message) ? NO_MEMORY : message);
 
 /** What a file's name gives: an object, base64 text, or bytes. */
 function findPart(model, name, part) {
@@ -63,11 +67,11 @@ function startWorker() {
     const { resolve, reject } = waiting.get(call) ?? {};
     waiting.delete(call);
     if (error === undefined) resolve?.(result);
-    else reject?.(new Error(error));
+    else reject?.(new Error(toldOf(error)));
   };
   worker.onerror = (event) => {
     event.preventDefault?.();
-    fail(`The model's worker has stopped (${event.message ?? "it could not start"}), so that the model cannot run in this page.`);
+    fail(toldOf({ message: `The model's worker has stopped (${event.message ?? "it could not start"}), so that the model cannot run in this page.` }));
   };
   return {
     ask(message) {
@@ -104,9 +108,10 @@ export async function openModel({ onProgress = () => {}, model = null, name = "s
       logits: (ids) => worker.ask({ kind: "logits", ids: Array.from(ids) }),
       /**
        * Ids -> what the last of them met: {ids, position, embedding (C), layers, logits (V)}, and of each layer: attention,
-       * (H) arrays of (S) weights; query (H D), key and value (K D) of this position; stream (C), the residual stream after
-       * it; attended and fed, the lengths of what attention and the feed-forward network added; logits (V), what the model
-       * would say if this were its last layer.
+       * (H) arrays of (S) weights; query (H D), key and value (K D) of this position; activation (F), the inside of the
+       * feed-forward network; attentionAdds and feedForwardAdds (C), what the two add to the stream, attended and fed, the
+       * lengths of these; stream (C), the residual stream after the layer; logits (V), what the model would say if it were
+       * the last.
        */
       inspect: (ids) => worker.ask({ kind: "inspect", ids: Array.from(ids) }),
       /** Ends the worker; calls that wait are rejected. */
@@ -114,6 +119,6 @@ export async function openModel({ onProgress = () => {}, model = null, name = "s
     };
   } catch (error) {
     worker.stop();
-    throw error;
+    throw new Error(toldOf(error));
   }
 }

@@ -105,17 +105,19 @@ function render({ model, el }) {
 
   /** The text that is shown: {ids, prompt, name, end, logits, live}; logits are undefined until the model has answered. */
   function source() {
-    const own = String(model.get("prompt") ?? "");
-    const session = live.session();
+    const typed = String(model.get("prompt") ?? "");
+    const own = typed === record().prompt ? "" : typed;
     const written = model.get("written") ?? [];
-    if (session === null || (own === "" && written.length === 0)) {
+    const asked = own === "" && written.length === 0 ? "" : `${own || record().prompt}${written.length > 0 ? "…" : ""}`;
+    const session = asked === "" ? live.session() : live.sessionFor(asked);
+    if (session === null || asked === "") {
       const { prompt, ids, logits, tokens } = record();
-      return { ids, prompt, written: [], name: (id) => tokens[id] ?? session?.tokenizer.text(id) ?? `#${id}`, logits, live: false };
+      return { ids, prompt, asked, lacking: live.lacking(asked), written: [], name: (id) => tokens[id] ?? session?.tokenizer.text(id) ?? `#${id}`, logits };
     }
     const { tokenizer } = session;
     const start = own === "" ? record().ids : [tokenizer.end, ...tokenizer.encode(own)];
     const ids = [...start, ...written];
-    return { ids, prompt: own === "" ? record().prompt : own, written, name: tokenizer.text, logits: known.get(ids.join()), live: true };
+    return { ids, prompt: own === "" ? record().prompt : own, asked, lacking: "", written, name: tokenizer.text, logits: known.get(ids.join()) };
   }
 
   /** What the model says after these ids. */
@@ -145,7 +147,7 @@ function render({ model, el }) {
     const session = await live.open();
     if (session === null || mine !== run) {
       writing &&= mine !== run;
-      return;
+      return void figure.redraw();
     }
     try {
       let { ids, written, logits } = source();
@@ -172,6 +174,7 @@ function render({ model, el }) {
     } catch (error) {
       stop();
       live.say(error.message);
+      figure.redraw();
     }
   }
 
@@ -280,7 +283,7 @@ function render({ model, el }) {
     back.setAttribute("aria-disabled", String(now.written.length === 0));
     figure.root.setAttribute("aria-busy", String(now.logits === undefined));
     if (now.logits === undefined) {
-      ask(now.ids).then(figure.redraw, (error) => live.say(error.message));
+      ask(now.ids).then(figure.redraw, (error) => live.fail(now.asked, error));
       return;
     }
     const draws = clamp(model.get("draws"), 0, 100_000);
@@ -293,7 +296,7 @@ function render({ model, el }) {
     paintTokens(shown);
     paintSteps(shown);
     paintRanks(shown);
-    figure.say(sentence(shown));
+    figure.say(now.lacking + sentence(shown));
   });
   return () => {
     stop();

@@ -11,7 +11,7 @@ import traitlets
 
 from llmlib.widgets.base import table_html
 from llmlib.widgets.checks import short_prompt
-from llmlib.widgets.page_model import ModelWidget
+from llmlib.widgets.page_model import ModelWidget, needs_model
 
 if TYPE_CHECKING:  # else when they are needed: a chapter that shows other figures does not wait for torch
     from torch import Tensor
@@ -32,9 +32,9 @@ class SamplingExplorer(ModelWidget):
     of the most probable tokens.
 
     The reader's side: `text` counts from 0; `prompt` is a beginning of the reader's own, and `written` the ids of what
-    was written after it: both are shown where the page can run the book's model. `temperature`, `top_k` (0: off),
-    `top_p` (1: off), `min_p` (0: off) and `penalty` (1: off) are those of `llmlib.decoding.Sampling`; `draws` is how
-    many tokens are drawn for the histogram, with `seed`, which also decides what is written.
+    was written after it: the page runs the book's model to show them, and Python reads them with torch. `temperature`,
+    `top_k` (0: off), `top_p` (1: off), `min_p` (0: off) and `penalty` (1: off) are those of `llmlib.decoding.Sampling`;
+    `draws` is how many tokens are drawn for the histogram, with `seed`, which also decides what is written.
 
     >>> import torch
     >>> record = sampling_record([0], torch.tensor([0.0, 1.0, 3.0]), ["<end>", " owl", " fox"])
@@ -69,12 +69,31 @@ class SamplingExplorer(ModelWidget):
 
     @property
     def probabilities(self) -> Tensor:
-        """What is drawn from after the recorded text, (V,), by `llmlib.decoding.Sampling`."""
+        """What is drawn from after the text that is shown, (V,), by `llmlib.decoding.Sampling`.
+
+        For a prompt or tokens of the reader's own, the model in `folder` is asked: OSError or ValueError says why it
+        cannot be.
+        """
+        return self._drawn_from(self._shown())
+
+    def _shown(self) -> dict[str, Any]:
+        """The record that is shown, or one of the reader's own text, made now."""
+        record = self.texts[self.text]
+        own = "" if self.prompt == record["prompt"] else self.prompt
+        if own == "" and not self.written:
+            return record
+        coder, start, expect = self.in_torch()
+        ids = [*(start(own) if own else record["ids"]), *self.written]
+        written = "".join(coder.decode([token]) for token in self.written)
+        return sampling_record(
+            ids, expect(ids), lambda token: coder.decode([token]), (own or record["prompt"]) + written
+        )
+
+    def _drawn_from(self, record: dict[str, Any]) -> Tensor:
         import torch
 
         from llmlib.decoding import Sampling
 
-        record = self.texts[self.text]
         sampling = Sampling(
             self.temperature, self.top_k or None, self.top_p, self.min_p, self.penalty if self.penalty != 1 else None
         )
@@ -115,7 +134,10 @@ class SamplingExplorer(ModelWidget):
         return value
 
     def fallback(self) -> str:
-        record = self.texts[self.text]
+        try:
+            record, lacking = self._shown(), ""
+        except (OSError, ValueError, ImportError) as problem:
+            record, lacking = self.texts[self.text], needs_model(self.prompt or "What was written", problem)
         settings = [f"temperature {self.temperature:g}"]
         settings += [f"top-k {self.top_k}"] if self.top_k else []
         settings += [f"top-p {self.top_p:g}"] if self.top_p < 1 else []
@@ -124,14 +146,14 @@ class SamplingExplorer(ModelWidget):
         most = max(record["logits"])
         total = sum(math.exp(z - most) for z in record["logits"])
         before = [math.exp(z - most) / total for z in record["logits"]]
-        after = self.probabilities.tolist()
+        after = self._drawn_from(record).tolist()
         order = sorted(range(len(before)), key=lambda i: -before[i])[:LISTED]
         words = (
             f"<p>What the model expects after <q>{html.escape(record['prompt'])}</q>, and what is drawn from with "
             f"{', '.join(settings)}: {sum(p > 0 for p in after)} of {len(after)} tokens are kept.</p>"
         )
         rows = [[record["tokens"].get(str(i), f"token {i}"), f"{before[i]:.2f}", f"{after[i]:.2f}"] for i in order]
-        return words + table_html(["token", "probability", "drawn with"], rows)
+        return lacking + words + table_html(["token", "probability", "drawn with"], rows)
 
 
 def sampling_record(

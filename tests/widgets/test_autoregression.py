@@ -153,6 +153,7 @@ def test_state_is_read_and_set_in_python(recording):
         ({"branch": 1}, "branch is 1; choose one from 0 to 0."),
         ({"step": 301}, "step is 301; choose one from 0 to 300."),
         ({"layer": 5}, "layer is 5; choose one from 0 to 4."),
+        ({"head": 4}, "head is 4; choose one from 0 to 3."),
         ({"rule": "best"}, "rule is 'best'; choose one of 'most probable', 'drawn'."),
         ({"seed": -1}, "seed is -1; choose one from 0 to 9999."),
         ({"recording": {}}, "recording has no sound 'prompt'; give what llmlib.inspection.record_writing returns."),

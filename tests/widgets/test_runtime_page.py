@@ -90,13 +90,18 @@ FAILURES = {
         "",
         "A file of the model could not be loaded; check the connection, and try",
     ),
-    "no memory": (
+    "no memory": (  # no browser has the room for the cache of such a context: a RangeError, in the worker
+        {"story_model.js": model_scripts()["story_model.js"].replace(":384,", f":{2**40},", 1)},
+        "",
+        "There is not enough memory for the model in this page; close other pages or programs, and try again.",
+    ),
+    "a worker that stops": (
         {},
         """window.Worker = class {
-          postMessage() { setTimeout(() => this.onerror({ message: 'out of memory' })); }
+          postMessage() { setTimeout(() => this.onerror({ message: 'it was ended' })); }
           terminate() {}
         }""",
-        "The model's worker has stopped (out of memory), so that the model cannot run in this page.",
+        "The model's worker has stopped (it was ended), so that the model cannot run in this page.",
     ),
 }
 

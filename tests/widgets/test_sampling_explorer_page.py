@@ -115,7 +115,7 @@ def test_where_there_are_no_workers_it_says_so_and_goes_on(open_page):
     page.get_by_label("A beginning of your own").fill("Once")
     press(page, "Use it")
     page.get_by_text("This browser has no workers").wait_for()
-    page.get_by_text("The recorded texts work without it.").wait_for()
+    page.get_by_text("The recorded texts are shown instead.").wait_for()
     page.get_by_label("Top-k").fill("1")
     assert "1 of 4 tokens is kept" in status(page)
 
