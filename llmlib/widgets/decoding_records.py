@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmlib.widgets.beam_tree import beam_record
-from llmlib.widgets.page_model import reader
+from llmlib.widgets.page_model import torch_reader
 from llmlib.widgets.sampling_explorer import sampling_record
 
 if TYPE_CHECKING:  # else when they are needed: to show what is recorded takes no torch
@@ -29,7 +29,7 @@ RECORD = Path(__file__).with_name("decoding_records.json")
 
 def predictions_after(model: Transformer, coder: Tokenizer, prompt: str) -> dict[str, Any]:
     """A record for SamplingExplorer: what the model expects after an end of text and this prompt."""
-    start, expect = reader(model, coder)
+    start, expect = torch_reader(model, coder)
     ids = start(prompt)
     return sampling_record(ids, expect(ids), lambda token: coder.decode([token]), prompt)
 
@@ -38,7 +38,7 @@ def beams_after(
     model: Transformer, coder: Tokenizer, prompt: str, width: int = WIDTH, length: int = LENGTH
 ) -> dict[str, Any]:
     """A record for BeamTree: what every search up to this width and length meets after this prompt."""
-    start, expect = reader(model, coder)
+    start, expect = torch_reader(model, coder)
     first = start(prompt)
     return beam_record(
         lambda ids: expect([*first, *ids]), lambda token: coder.decode([token]), prompt, width, length, end=first[0]

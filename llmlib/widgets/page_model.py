@@ -74,7 +74,9 @@ def needs_model(text: str, problem: Exception) -> str:
     )
 
 
-def reader(model: Transformer, coder: Tokenizer) -> tuple[Callable[[str], list[int]], Callable[[list[int]], Tensor]]:
+def torch_reader(
+    model: Transformer, coder: Tokenizer
+) -> tuple[Callable[[str], list[int]], Callable[[list[int]], Tensor]]:
     """How a page reads with a model, in torch: a beginning -> its ids, and all ids -> the logits of the next, (V,).
 
     A text begins with the end of another one, as in training. Raises ValueError for ids that the model cannot read.
@@ -107,14 +109,14 @@ class ModelWidget(BookWidget):
         self.on_msg(self._answer)
 
     def in_torch(self) -> tuple[Tokenizer, Callable[[str], list[int]], Callable[[list[int]], Tensor]]:
-        """The tokenizer of the model that the page runs, and the two functions of `reader`.
+        """The tokenizer of the model that the page runs, and the two functions of `torch_reader`.
 
         Raises OSError or ValueError where `folder` holds no model.
         """
         from llmlib import checkpoints
 
         model, coder = checkpoints.load(self.folder)
-        return coder, *reader(model, coder)
+        return coder, *torch_reader(model, coder)
 
     def _answer(self, widget: object, content: object, buffers: object) -> None:
         if not isinstance(content, dict) or content.get("kind") != "model" or not isinstance(content.get("part"), int):
