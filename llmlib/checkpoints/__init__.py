@@ -5,10 +5,11 @@ Nothing is ever unpickled. A file appears under its name only when it is whole, 
 """
 
 from llmlib.checkpoints.hub import config_from_hub, hub_config, hub_weights, weights_from_hub
-from llmlib.checkpoints.models import STORY_MODEL, load, load_model, save
+from llmlib.checkpoints.models import DRAFT_MODEL, STORY_MODEL, load, load_model, save
 from llmlib.checkpoints.runs import resume_training, save_training
 
 __all__ = [
+    "DRAFT_MODEL",
     "STORY_MODEL",
     "config_from_hub",
     "hub_config",

@@ -17,6 +17,7 @@ from llmlib.tokenizer import Tokenizer
 from llmlib.tokenizer.files import to_json
 
 STORY_MODEL = Path(__file__).parent.parent / "story_model"  # the book's own, part of the package
+DRAFT_MODEL = STORY_MODEL.with_name("draft_model")  # a smaller one that drafts for it, without a tokenizer of its own
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 

@@ -56,6 +56,11 @@ def decoding_numbers() -> dict:
     return _read("decoding_grid.json")
 
 
+def draft_model_numbers() -> dict:
+    """How the small model that drafts for the book's own was made, and what it loses: see `train_draft_model`."""
+    return _read("draft_model.json")
+
+
 def kv_heads_record() -> dict:
     """Held-out losses of models that differ in their heads of keys and values: see `compare_kv_heads`."""
     return _read("kv_heads.json")
