@@ -2,7 +2,7 @@
 
     python -m llmlib.experiments.decoding_grid
 
-Writes `results/decoding_grid.json`, in about eight minutes on one core. Each setting writes STORIES stories with each
+Writes `results/decoding_grid.json`, in about ten minutes on one core. Each setting writes STORIES stories with each
 of SEEDS; the parser says how many are stories in form (`grammatical`) and right in every respect (`valid`), and
 `distinct` is the share of different runs of four words among the first WORDS words of a seed's stories. The world's own
 stories are measured in the same way.
@@ -37,6 +37,9 @@ SETTINGS = (
     *(Sampling(min_p=p) for p in (0.02, 0.05, 0.1, 0.2, 0.4)),
     *(Sampling(1.5, **step) for step in ({}, {"top_p": 0.9}, {"min_p": 0.1})),
 )
+CROSS = tuple(  # with the settings above, four temperatures times top-p 0.8, 0.9 and 1
+    Sampling(tau, top_p=p) for tau, p in ((0.5, 0.8), (0.5, 0.9), (0.85, 0.8), (0.85, 0.9), (1.5, 0.8))
+)
 RECORD = Path(__file__).resolve().parent / "results" / "decoding_grid.json"
 
 
@@ -62,7 +65,9 @@ def quality_and_diversity(texts: Sequence[str], world: StoryWorld, words: int = 
     }
 
 
-def measure_settings(settings: Sequence[Sampling] = SETTINGS, n: int = STORIES, seeds: Sequence[int] = SEEDS) -> dict:
+def measure_settings(
+    settings: Sequence[Sampling] = SETTINGS + CROSS, n: int = STORIES, seeds: Sequence[int] = SEEDS
+) -> dict:
     """All of it, as it is recorded."""
     model, coder = checkpoints.load(checkpoints.STORY_MODEL)
     world, start, rows = StoryWorld(), time.perf_counter(), []
