@@ -10,6 +10,7 @@ import pytest
 from llmlib.experiments.workers import pipelines, training
 from llmlib.generation import generate
 from llmlib.parallel import pieces, run_workers, schedules
+from llmlib.parallel.pipeline import clock
 
 sys.path.insert(0, str(Path(__file__).parent))
 import pipeline_checks
@@ -135,3 +136,11 @@ def test_measured_bubbles_are_those_predicted():
     fractions = [measured[name].bubble_fraction for name in ("gpipe", "interleaved", "zb-h1")]
     assert fractions[1] < fractions[0]
     assert fractions[2] < fractions[0]
+
+
+def test_a_gpu_is_waited_for_before_the_clock_is_read(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    for kind in ("cpu", "cuda"):
+        assert clock(torch.device(kind)) > 0
+    assert waited == [torch.device("cuda")]
