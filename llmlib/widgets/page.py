@@ -2,12 +2,14 @@
 
 import html
 import json
+import re
 from collections.abc import Sequence
 
 from llmlib.widgets.base import BookWidget
 from llmlib.widgets.modules import css_source, host_source, joined_modules, module_source
 from llmlib.widgets.page_model import ModelWidget, model_scripts
 
+_COMMENTS = re.compile(r"^[ \t]*(?://.*|/\*\*[\s\S]*?\*/)[ \t]*\n", re.MULTILINE)  # of whole lines
 _PAGE = """<!doctype html>
 <html lang="en"{theme}><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><link rel="icon" href="data:,"><style>
@@ -48,7 +50,7 @@ def page_html(*figures: BookWidget, title: str = "Figures", theme: str = "") -> 
 
 def registration(module: str) -> str:
     """Give the classic script that hands a figure's module to the host, see host.js; safe inside a <script> element."""
-    text = json.dumps(module_source(module)).replace("<", "\\u003c")
+    text = json.dumps(_COMMENTS.sub("", module_source(module))).replace("<", "\\u003c")
     return f"(window.bookWidgets ??= {{}})[{json.dumps(module)}] = {text};"
 
 
