@@ -54,6 +54,7 @@ def fit_loss_law(N, D, L, delta: float = 1e-3) -> LawFit:
     """The loss law that fits runs of N parameters on D tokens with held-out losses L (nats per token) best.
 
     `delta` is the relative error of a loss from which on it counts linearly, no longer as a square: outliers pull less.
+    E is 0 where the runs fit best without a floor.
 
     >>> truth = LossLaw(E=1.7, A=400.0, B=2000.0, alpha=0.35, beta=0.37)
     >>> N, D = (grid.ravel() for grid in np.meshgrid(np.geomspace(1e7, 1e10, 6), np.geomspace(1e9, 1e12, 6)))
@@ -135,7 +136,8 @@ class _Runs:
     def law(self, p: np.ndarray) -> LossLaw:
         alpha, beta = np.exp(p[1]), np.exp(p[3])
         A, B = np.exp(p[0] + alpha * self.means[0]), np.exp(p[2] + beta * self.means[1])
-        return LossLaw(*(float(value) for value in (np.exp(p[4]), A, B, alpha, beta)))
+        E = np.exp(p[4]) if p[4] > self.z.min() - 20 else 0.0  # a billionth of the least loss is none
+        return LossLaw(*(float(value) for value in (E, A, B, alpha, beta)))
 
     def starts(self) -> np.ndarray:
         """(S, 5): E is a share of the least loss, and what a middling run has above it belongs half to each term."""
