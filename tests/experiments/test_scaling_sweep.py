@@ -252,7 +252,7 @@ def test_the_cheapest_recorded_row_trained_again_is_that_row():
     carry that on: then to 2 %, which is what a second seed may come to."""
     recorded = read_runs(files("llmlib") / "experiments" / "results" / "scaling_sweep.csv")
     row = next(run for run in recorded if run.key == "tune-13392-249k-0-0.032")
-    assert min(run.C for run in recorded) == row.C
+    assert 1.001 * min(run.C for run in recorded) > row.C
     again = train_again(row.key, SWEEP, recorded)
     exact = {name: getattr(row, name) for name in ("key", "D", "C", "exact_flops", "steps", "learning_rate")}
     assert {name: getattr(again, name) for name in exact} == exact
