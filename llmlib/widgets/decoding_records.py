@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # else when they are needed: to show what is recorded takes n
     from llmlib.tokenizer import Tokenizer
 
 PEAKED = "Mina was a fussy hamster who lived in a hole under the hedge. She"
-MIDDLE = "Once upon a time, there was a"
+MIDDLE = "Once upon a time, Pip the duck lived in a clock shop. He loved playing the flute."
 FLAT = "Far from here, there lived a fox cub called"
 BEAMS = ("Mina was afraid of", "Mina had a good friend,")
 WIDTH, LENGTH = 4, 8
