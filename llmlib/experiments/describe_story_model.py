@@ -43,17 +43,21 @@ RESULTS = PACKAGE / "experiments" / "results"
 SHIPPED = PACKAGE / "story_model"
 TEST_SEED, TEST_STORIES = 3, 2_000  # stories that neither training nor its monitor has seen
 SAMPLES, SAMPLES_AT_ONCE = 1_000, 250
-TEMPERATURES = (1.0, 0.8, 0.5)
+WAYS = {
+    "1.0": Sampling(),
+    "0.8": Sampling(0.8),
+    "0.5": Sampling(0.5),
+    "1.0, top-p 0.9": Sampling(top_p=0.9),
+}  # by temperature, as the card names them
 PROMPTS_SEED, PROMPTS, PROMPT_TOKENS = 4, 3, 26
 MOMENT_TOKENS, MOMENT_STORIES = 120, 100
 
 
 def write_stories(
-    model: Transformer, coder: Tokenizer, n: int, seed: int, temperature: float = 1.0
+    model: Transformer, coder: Tokenizer, n: int, seed: int, choose: Sampling = WAYS["1.0"]
 ) -> list[str | None]:
     """n stories by the model; None for one that had not ended where the context did."""
     end, generator = coder.special_tokens[END_OF_TEXT], torch.Generator().manual_seed(seed)
-    choose = Sampling(temperature)
     texts = generate(model, [[end]] * n, model.config.context, choose, stop={end}, generator=generator)
     return [coder.decode(text.tokens) if text.reason == "stop" else None for text in texts]
 
@@ -161,11 +165,11 @@ def describe(
     exact = unrounded(folder, model)
 
     judged = {}
-    for temperature in TEMPERATURES:
+    for name, choose in WAYS.items():
         texts = []
-        for seed in tqdm(range(-(-samples // SAMPLES_AT_ONCE)), f"stories at temperature {temperature}"):
-            texts += write_stories(model, coder, min(samples, SAMPLES_AT_ONCE), seed, temperature)
-        judged[str(temperature)] = judge(texts, world)
+        for seed in tqdm(range(-(-samples // SAMPLES_AT_ONCE)), f"stories at temperature {name}"):
+            texts += write_stories(model, coder, min(samples, SAMPLES_AT_ONCE), seed, choose)
+        judged[name] = judge(texts, world)
     ten = [write_stories(model, coder, 1, seed)[0] for seed in range(10)]
 
     prompts = replay_prompts(coder)
