@@ -116,3 +116,6 @@ def test_page_loads_no_script_it_does_not_use(built_site, serve, visit, name):
         for file, used in has.items():
             loaded = any(url.endswith(file) for url in tab.loaded)
             assert loaded == used, file
+        figures = {url.rsplit("/", 1)[1] for url in tab.loaded if "/_static/widgets/" in url} - {"host.js"}
+        shown = page.eval_on_selector_all("[data-widget]", "boxes => boxes.map(box => box.dataset.widget)")
+        assert figures == {f"{name}.js" for name in shown}

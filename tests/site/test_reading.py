@@ -1,6 +1,8 @@
 """What a reader does on a page: search, switch the theme, use the keyboard alone, copy code, print, follow links."""
 
+import json
 import re
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -190,6 +192,47 @@ def test_deep_link_opens_a_moment_of_a_figure(specimen, visit):
         figure = page.locator("#fig-bpe-merges")
         figure.locator(".bw-status", has_text="Merge 2 of 3").wait_for()
         assert abs(figure.evaluate("e => e.getBoundingClientRect().top")) < 400
+        assert tab.problems == []
+
+
+def test_links_of_the_teaching_page_open_their_moments(built_site, visit):
+    """Each of them: the figure is there, has these settings, and looks different where they are not its own."""
+    looks = """(id) => {
+        const box = document.getElementById(id);
+        if (!box.querySelector(".bw[aria-busy=false]")) return "";
+        const fields = [...box.querySelectorAll("input, select, textarea")].map((f) => f.value + f.checked);
+        return box.innerText + fields + [...box.querySelectorAll("svg")].map((svg) => svg.innerHTML);
+    }"""
+    first = """(id) => JSON.parse(document.querySelector(`#${id} > script[type="application/json"]`).textContent)"""
+    with visit() as tab:
+        page = tab.go((built_site / "book/teach.html").as_uri())
+        links = page.eval_on_selector_all('main a[href*="#fig-"]', "links => links.map(link => link.href)")
+        assert len(links) > 15
+        for link in links:
+            figure, settings = link.split("?", 1)
+            name = figure.split("#")[1]
+            page.goto("about:blank")  # from one moment to another of the same page, nothing would be loaded
+            page.goto(figure)
+            page.wait_for_function(looks, arg=name)
+            plain, state = page.evaluate(looks, name), page.evaluate(first, name)
+            wanted = parse_qsl(settings, strict_parsing=True)
+            changed = [
+                value != state[key] if isinstance(state[key], str) else json.loads(value) != state[key]
+                for key, value in wanted
+            ]
+            page.goto("about:blank")
+            page.goto(link)
+            page.wait_for_function(looks, arg=name)
+            if any(changed):
+                page.wait_for_function(f"([id, plain]) => ![plain, ''].includes(({looks})(id))", arg=[name, plain])
+        assert tab.problems == []
+
+
+def test_a_click_on_the_teaching_page_opens_a_figure_at_that_moment(built_site, visit):
+    with visit() as tab:
+        page = tab.go((built_site / "book/teach.html").as_uri())
+        page.get_by_role("link", name="#fig-bpe-merges?step=3").click()
+        page.locator("#fig-bpe-merges .bw-status", has_text="Merge 3 of 3").wait_for()
         assert tab.problems == []
 
 
