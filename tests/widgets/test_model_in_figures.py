@@ -94,7 +94,12 @@ def test_sampling_follows_a_prompt_of_the_address_and_takes_back_what_python_had
     shown = [float(row.split("\t")[-1]) for row in page.locator(".bw-sampled tbody tr").all_inner_texts()[:3]]
     assert shown == pytest.approx(sorted(python.probabilities.tolist(), reverse=True)[:3], abs=0.006)
     page.evaluate("location.hash = '#fig-sampling-explorer?top_k=2'")
-    says(page, "After “Once·upon·a·time,·there·was·a”: 2 of")
+    says(page, f"After “{recorded_end()}”: 2 of")
+
+
+def recorded_end():
+    """The end of the first recorded prompt, as the status line shows it."""
+    return recorded_predictions()["sampling"][0]["prompt"][-30:].replace(" ", "·")
 
 
 def test_beams_follow_a_prompt_of_the_address(open_page, figures):
@@ -125,7 +130,7 @@ def test_without_workers_a_prompt_of_the_address_leaves_the_record_and_says_so(o
 def test_a_prompt_that_is_the_records_own_fetches_nothing(open_page, figures):
     prompt = recorded_predictions()["sampling"][0]["prompt"]
     page = open_page(figures("sampling", prompt=prompt))
-    assert status(page).startswith("After “Once·upon·a·time,·there·was·a”: all 2 048")
+    assert status(page).startswith(f"After “{recorded_end()}”: all 2 048")
     assert page.locator(".bw-problem").inner_text().endswith("its 2.4 MB are fetched first.")
 
 
