@@ -5,8 +5,11 @@ import re
 import subprocess
 from pathlib import Path
 
+import torch
 from playwright.sync_api import Page
 
+from llmlib.decoding import Hypothesis, beam_search
+from llmlib.model import Transformer
 from llmlib.widgets.modules import module_source
 
 FIRST = ".book-widget >> nth=0"
@@ -137,3 +140,15 @@ def in_node(node: str, folder: Path, module: str, code: str, data: object = None
     done = subprocess.run([node, "run.mjs"], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def best_beam(model: Transformer, start: list[int], width: int, length: int, penalty: float = 1.0) -> Hypothesis:
+    """What a search in torch finds after `start`, whose first token ends a text; every text is read whole each time."""
+    texts: list[list[int]] = [[]]
+
+    def step(parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        texts[:] = [[*texts[p], t] for p, t in zip(parents.tolist(), tokens.tolist(), strict=True)]
+        return torch.stack([model(torch.tensor([start + text]))[0, -1] for text in texts])
+
+    with torch.no_grad():
+        return beam_search(model(torch.tensor([start]))[0, -1], step, width, length, start[0], penalty)[0]

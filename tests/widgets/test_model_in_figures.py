@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from figures import press, status
+from figures import best_beam, press, status
 
 from llmlib import checkpoints, decoding
 from llmlib.inspection import record_writing
@@ -162,16 +162,7 @@ def test_beams_in_python_search_on_from_the_readers_prompt(story_model):
     model, coder = story_model
     figure = BeamTree(recorded_predictions()["beams"][:1], width=3, length=4, alpha=0.0, prompt=OWN)
     start = [coder.special_tokens["<|endoftext|>"], *coder.encode(OWN)]
-    texts: list[list[int]] = [[]]
-
-    def step(parents, tokens):
-        texts[:] = [[*texts[p], t] for p, t in zip(parents.tolist(), tokens.tolist(), strict=True)]
-        with torch.no_grad():
-            return torch.stack([model(torch.tensor([start + text]))[0, -1] for text in texts])
-
-    with torch.no_grad():
-        first = model(torch.tensor([start]))[0, -1]
-    best = decoding.beam_search(first, step, 3, 4, start[0], 0.0)[0]
+    best = best_beam(model, start, 3, 4, penalty=0.0)
     assert figure.hypotheses[0].tokens == best.tokens
     assert figure.hypotheses[0].score == pytest.approx(best.score, abs=1e-3)
     assert "<q>Tom was a cat</q>" in figure.fallback()

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from figures import axe_faults, left_behind, press, settle, small_targets, status, tab_stops
+from figures import axe_faults, best_beam, left_behind, press, settle, small_targets, status, tab_stops
 
 from llmlib import checkpoints, decoding
 from llmlib.widgets import BeamTree, SamplingExplorer, beam_record, sampling_record
@@ -160,16 +160,7 @@ def test_the_books_model_writes_on_in_the_page_as_torch_would(open_page):
     beams.get_by_label("Step", exact=False).last.fill("4")
     settle(page)
     page.wait_for_function("document.querySelector('#fig-beam-tree .bw-status').textContent.startsWith('Step 4')")
-    rows_seen: list[list[int]] = [[]]
-
-    def step(parents, tokens):
-        rows_seen[:] = [[*rows_seen[p], t] for p, t in zip(parents.tolist(), tokens.tolist(), strict=True)]
-        with torch.no_grad():
-            return torch.stack([model(torch.tensor([start + row]))[0, -1] for row in rows_seen])
-
-    with torch.no_grad():
-        first = model(torch.tensor([start]))[0, -1]
-    best = decoding.beam_search(first, step, 3, 4, end)[0]
+    best = best_beam(model, start, 3, 4)
     row = beams.locator(".bw-panel", has_text="Texts that stand").locator("tbody tr").first.inner_text().split("\t")
     assert row[0] == coder.decode(best.tokens).replace(" ", "·")
     assert row[4] == f"{best.score:.2f}".replace("-", "−")
